@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := demo
+
+# One stamp per set of packages, so that the demo does not wait for the developer's tools.
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+demo: $(VENV)/.run  ## run the main job on a synthetic market with the bundled model
+	$(BIN)/newsfactor demo --out demo-output
+
+test: $(VENV)/.dev  ## run the test suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## the benchmarks that need no data folder; `make bench DATA=folder` runs all
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/planted_ic.py
+	$(BIN)/python benchmarks/kill_and_resume.py
+ifdef DATA
+	$(BIN)/python benchmarks/real_week.py $(DATA)
+	$(BIN)/python benchmarks/bundled_model.py $(DATA)
+	$(BIN)/python benchmarks/overnight.py $(DATA)
+endif
+
+clean:
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache

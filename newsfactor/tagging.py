@@ -1,0 +1,343 @@
+"""``Tagger``: load a model, read news in batches, keep every finished batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from peft import PeftConfig, PeftModel
+from rich.progress import Progress
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from newsfactor import decoding
+from newsfactor.decoding import Decoded, Prompt, SlotDecoder
+from newsfactor.errors import InvalidValueError, TaggerError
+from newsfactor.prompting import news_text
+from newsfactor.schema import DATE_TYPE, LEVELS, NEWS, PROBABILITIES, TAGS, TIMEZONE, check
+from newsfactor.securities import NameIndex
+from newsfactor.tables import cache_folder
+from newsfactor.taxonomy import Taxonomy
+
+log = logging.getLogger("newsfactor")
+
+BUNDLED = Path(__file__).parent / "models"
+RECORD = "newsfactor.json"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# A price move that is told, as in 涨超5%, 跌停, 收涨0.3%; limits on orders or prices of goods are not meant.
+_PRICE_MOVE = re.compile(
+    r"涨停|跌停|[涨跌](?:超|逾|近|幅|约)?[扩收]?[大窄]?[至为达]?\d+(?:\.\d+)?%|[高低]开\d|(?:收|盘中|开盘|尾盘|午后)[^。，]{0,6}[涨跌]|股价[^。，]{0,8}[涨跌]|创[^。，]{0,6}新[高低]"
+)
+_PRICE_EVENTS = ("个股行情", "大盘行情")
+
+
+class Tagger:
+    """A causal language model that tags news; make one with :meth:`load`.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Identifies weights, adapter, taxonomy, dtype, token budget and decoder: answers of another
+        fingerprint are never reused.
+    trained_through : Timestamp or None
+        The last day whose texts the model has seen, where its folder records it.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, taxonomy: Taxonomy | None = None,
+        fingerprint: str, trained_through: str | None = None, max_tokens: int = 384,
+    ) -> None:  # fmt: skip
+        self.taxonomy = taxonomy or Taxonomy()
+        self.decoder = SlotDecoder(model.eval(), tokenizer, self.taxonomy)
+        self.max_tokens = max_tokens
+        self.trained_through = None if trained_through is None else pd.Timestamp(trained_through)
+        parts = [fingerprint, *map(str, self.taxonomy.slots), str(model.dtype), str(max_tokens), decoding.VERSION]
+        self.fingerprint = hashlib.sha1("\n".join(parts).encode()).hexdigest()[:16]
+
+    @classmethod
+    def load(
+        cls, base: str | Path | None = None, *, adapter: str | Path | None = None, dtype: str | None = None,
+        device: str | None = None, trust_remote_code: bool = False,
+    ) -> Tagger:  # fmt: skip
+        """Load a base model and, on top, a LoRA adapter.
+
+        Parameters
+        ----------
+        base : str or path, optional
+            A Hugging Face causal LM: a hub name or a folder. The bundled base if not given.
+        adapter : str or path, optional
+            A folder with a PEFT adapter. The bundled one if neither is given; none for a given base.
+        dtype : {"float32", "bfloat16", "float16"}, optional
+            If not given: bfloat16 where the processor computes in it, else float32 (CPU) or float16 (GPU).
+        device : str, optional
+            As torch names it; a GPU if there is one.
+        trust_remote_code : bool
+            Run code that comes with the checkpoint. Only for checkpoints that you trust.
+
+        Raises
+        ------
+        TaggerError
+            If the folder is missing, holds no safetensors, or the adapter does not fit the base.
+        """
+        bundled = base is None
+        base = str(base or BUNDLED / "base")
+        adapter = str(adapter) if adapter is not None else str(BUNDLED / "adapter") if bundled else None
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or _native_dtype(device)
+        if dtype not in DTYPES:
+            raise InvalidValueError("dtype", dtype, f"must be one of {', '.join(DTYPES)}")
+        model, tokenizer = load_model(base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
+        record = _read_record(base)
+        if adapter is not None:
+            model = add_adapter(model, adapter).merge_and_unload()
+            record = {**record, **_read_record(adapter)}
+        taxonomy = Taxonomy(**record["taxonomy"]) if "taxonomy" in record else None
+        weights = "\n".join(_hash_weights(folder) for folder in (base, adapter) if folder is not None)
+        return cls(
+            model.to(device), tokenizer, taxonomy=taxonomy, fingerprint=weights,
+            trained_through=record.get("trained_through"),
+        )  # fmt: skip
+
+    def tag(
+        self, news: pd.DataFrame, *, securities: pd.DataFrame | None = None, batch_size: int = 32,
+        cache: str | Path | bool = True, progress: bool = True,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Tag each news item with the five fields.
+
+        Parameters
+        ----------
+        news : DataFrame
+            NEWS, any order and index.
+        securities : DataFrame, optional
+            SECURITIES: the stocks are then chosen among the names valid at the news time. Without it
+            they are chosen among all short spans of the text.
+        batch_size : int
+            Prompts per batch; each finished batch is kept.
+        cache : path or bool
+            Folder of the journal in which finished batches are kept and found again; True for the
+            user's cache folder (``NEWSFACTOR_CACHE``, else ``~/.cache/newsfactor``), False for none.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        DataFrame
+            TAGS, one row per row of ``news`` in its order. An empty text has ``status="empty"`` and a
+            batch that failed ``"failed"``; their fields are null. A text over the token budget is cut
+            in its middle and has ``"truncated"``. Empty in, empty out.
+
+        Examples
+        --------
+        >>> tags = Tagger.load().tag(news)  # doctest: +SKIP
+        """
+        check(news, NEWS, parameter="news")
+        texts = [news_text(title, content) for title, content in zip(news["title"], news["content"], strict=True)]
+        candidates = self._candidates(texts, news["available_at"], securities)
+        prompts = [self.decoder.template.fill(text, self.max_tokens) if text else None for text in texts]
+        keys = [_hash_prompt(prompt, names) for prompt, names in zip(prompts, candidates, strict=True)]
+        with _open_journal(cache, self.fingerprint) as journal:
+            answers = self._answer(prompts, candidates, keys, journal, batch_size, progress)
+        rows = [self._row(text, prompt, answers.get(key)) for text, prompt, key in zip(texts, prompts, keys, strict=True)]
+        return self._assemble(news, rows)
+
+    def _candidates(
+        self, texts: Sequence[str], times: pd.Series, securities: pd.DataFrame | None
+    ) -> list[list[str] | None]:
+        if securities is None:
+            return [None] * len(texts)
+        index = NameIndex(securities)
+        days = times.dt.tz_convert(TIMEZONE).dt.normalize().dt.tz_localize(None)
+        return [
+            list(dict.fromkeys(name for _, name in index.find(text, day)))
+            for text, day in zip(texts, days, strict=True)
+        ]
+
+    def _answer(
+        self, prompts: Sequence[Prompt | None], candidates: Sequence[list[str] | None], keys: Sequence[str],
+        journal: Journal, batch_size: int, progress: bool,
+    ) -> dict[str, Decoded]:  # fmt: skip
+        """Answers by key: from the journal, else computed batch by batch, alike prompts once."""
+        first = {key: k for k, key in reversed(list(enumerate(keys))) if prompts[k] is not None}
+        # Batches are cut before the journal is asked, so that a resumed run computes the very same ones.
+        order = sorted(first, key=lambda key: (len(prompts[first[key]].tokens), key))  # type: ignore[union-attr]
+        batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+        answers = journal.read(order)
+        with Progress(disable=not progress) as bar:
+            task = bar.add_task("tagging", total=len(order))
+            for batch in reversed(batches):  # the longest first: memory runs out at once or never
+                missing = [key for key in batch if key not in answers]
+                if missing:
+                    chosen = [first[key] for key in missing]
+                    found = self._decode([prompts[k] for k in chosen], [candidates[k] for k in chosen], missing)
+                    journal.write(found)
+                    answers |= found
+                bar.advance(task, len(batch))
+        return answers
+
+    def _decode(self, prompts: list[Any], candidates: list[Any], keys: list[str]) -> dict[str, Decoded]:
+        """One batch; if it fails its rows are tried one by one, and one that fails again has no answer."""
+        try:
+            return dict(zip(keys, self.decoder.decode(prompts, candidates), strict=True))
+        except (RuntimeError, MemoryError) as error:
+            if len(keys) == 1:
+                log.warning("tagging failed for one text of %d tokens: %s", len(prompts[0].tokens), error)
+                return {}
+            log.warning("a batch of %d failed and is tried row by row: %s", len(keys), error)
+            rows = zip(prompts, candidates, keys, strict=True)
+            return {k: v for prompt, names, key in rows for k, v in self._decode([prompt], [names], [key]).items()}
+
+    def _row(self, text: str, prompt: Prompt | None, answer: Decoded | None) -> dict[str, Any]:
+        if prompt is None or answer is None:
+            return {"status": "empty" if prompt is None else "failed", "stocks": [], "stock_scores": [], "reports_price": False}
+        levels = answer.probabilities["sentiment"]
+        return {
+            **answer.labels,
+            "stocks": answer.stocks,
+            "stock_scores": answer.stock_scores,
+            "score": float(np.dot(levels, list(LEVELS.values()))),
+            **dict(zip(PROBABILITIES, levels, strict=True)),
+            **{f"p_{name}": max(answer.probabilities[name]) for name in ("event", "market", "industry")},
+            "reports_price": answer.labels["event"] in _PRICE_EVENTS or bool(_PRICE_MOVE.search(text)),
+            "status": "truncated" if prompt.truncated else "ok",
+        }
+
+    def _assemble(self, news: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
+        kinds = {name: kind for name, kind in TAGS.columns.items() if name not in NEWS.columns}
+        fields = pd.DataFrame(rows, index=news.index, columns=[name for name in kinds if name not in ("tagger", "trained_through")])
+        for name, kind in kinds.items():
+            if name in fields.columns and kind in ("number", "unit"):
+                fields[name] = fields[name].astype(float)
+            elif name in fields.columns and kind == "text":
+                fields[name] = fields[name].astype("str")
+        fields["reports_price"] = fields["reports_price"].astype(bool)
+        fields["tagger"] = pd.Series(self.fingerprint, index=news.index, dtype="str")
+        fields["trained_through"] = pd.Series(self.trained_through or pd.NaT, index=news.index, dtype=DATE_TYPE)
+        kept = [column for column in news.columns if column not in kinds]
+        return check(pd.concat([news[kept], fields], axis=1), TAGS, parameter="tags")
+
+
+def load_model(
+    base: str, *, dtype: torch.dtype, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal LM and its tokenizer, from safetensors alone.
+
+    Raises
+    ------
+    TaggerError
+        If the checkpoint cannot be loaded; the sentence names it and the cause.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise TaggerError("base", base, "must be a causal LM in safetensors that transformers can load", remedy=str(error).split("\n")[0]) from error  # fmt: skip
+    return model, tokenizer
+
+
+def add_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
+    """The model with a PEFT adapter on it; refuses pickled weights and an adapter of another base."""
+    if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
+        raise TaggerError("adapter", adapter, "must hold adapter_model.safetensors", remedy="pickled weights are not loaded")
+    try:
+        config = PeftConfig.from_pretrained(adapter)
+        return PeftModel.from_pretrained(model, adapter, config=config, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise TaggerError("adapter", adapter, "must be a PEFT adapter that fits the base", remedy=str(error).split("\n")[0][:300]) from error  # fmt: skip
+
+
+def _native_dtype(device: str) -> str:
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def _read_record(folder: str) -> dict[str, Any]:
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TaggerError(RECORD, str(path), "must be JSON", remedy=str(error)) from error
+    return record
+
+
+def _hash_weights(folder: str) -> str:
+    """SHA-1 of the folder's weights and configuration; a hub name stands for itself.
+
+    Files over 1 GiB are hashed by size and 64 evenly spaced MiB: a 7B model takes a second, not a minute.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        return folder
+    total = hashlib.sha1()
+    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.json")]):
+        size = file.stat().st_size
+        total.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            for start in range(0, size, 1 << 20) if size < 1 << 30 else range(0, size, size // 64):
+                stream.seek(start)
+                total.update(stream.read(1 << 20))
+    return total.hexdigest()
+
+
+def _hash_prompt(prompt: Prompt | None, names: list[str] | None) -> str:
+    if prompt is None:
+        return ""
+    listed = "\x01" if names is None else "\x02".join(names)
+    return hashlib.sha1(f"{prompt.rendered}\x00{listed}".encode()).hexdigest()
+
+
+class Journal:
+    """Finished answers in SQLite, one transaction a batch; nothing is kept without a file."""
+
+    def __init__(self, connection: sqlite3.Connection, fingerprint: str) -> None:
+        self._connection, self._fingerprint = connection, fingerprint
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS answers (tagger TEXT, prompt TEXT, answer TEXT, PRIMARY KEY (tagger, prompt)) WITHOUT ROWID"
+        )
+
+    def read(self, keys: Sequence[str]) -> dict[str, Decoded]:
+        """The known answers among the keys."""
+        found: dict[str, Decoded] = {}
+        for start in range(0, len(keys), 500):
+            part = keys[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT prompt, answer FROM answers WHERE tagger = ? AND prompt IN ({marks})"
+            for key, answer in self._connection.execute(query, (self._fingerprint, *part)):
+                found[key] = Decoded(**json.loads(answer))
+        return found
+
+    def write(self, answers: dict[str, Decoded]) -> None:
+        """Keep a batch, all of it or nothing."""
+        rows = [(self._fingerprint, key, json.dumps(asdict(a), ensure_ascii=False)) for key, a in answers.items()]
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+
+
+@contextmanager
+def _open_journal(cache: str | Path | bool, fingerprint: str) -> Iterator[Journal]:
+    if cache is False:
+        path = ":memory:"
+    else:
+        folder = cache_folder() if cache is True else Path(cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = str(folder / "tags.sqlite")
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            yield Journal(connection, fingerprint)
+    except sqlite3.DatabaseError as error:
+        raise TaggerError("cache", path, "must be a journal of this library", remedy=f"delete it or name another folder ({error})") from error  # fmt: skip

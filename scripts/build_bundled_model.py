@@ -1,0 +1,224 @@
+"""Rebuild the bundled model from a data folder: tokenizer, pretraining, LoRA adapter.
+
+    python scripts/build_bundled_model.py DATA WORK --out newsfactor/models
+
+DATA holds ``corpus/zh_finance_text.parquet``, ``wire/news_*.parquet`` and ``labels/train.parquet``.
+WORK keeps the intermediate checkpoints; a killed run goes on from the last one. Wire items from
+``--until`` on enter no step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, news_text, user_turn
+from newsfactor.taxonomy import Taxonomy
+
+log = logging.getLogger("build")
+
+BOS, EOS, PAD, ANSWER = "<s>", "</s>", "<pad>", "<|answer|>"
+SPECIAL = (PAD, BOS, EOS, ANSWER)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}<s>{{ message['content'] }}<|answer|>"
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] }}</s>{% endif %}{% endfor %}"
+)
+# One digit, one run of Han characters, of letters or of spaces, or one other character at a time: a
+# label between `:` and `,` is then a piece of its own, in the prompt as in the answer.
+PIECES = r"\d|[\u3400-\u4dbf\u4e00-\u9fff]+|[A-Za-z]+|\s+|[^\d\u3400-\u4dbf\u4e00-\u9fffA-Za-z\s]"
+LENGTH = 256
+
+
+def read_texts(data: Path, until: pd.Timestamp, seed: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """Raw documents, shuffled, and (text, answer line) pairs."""
+    wire = pd.concat([pd.read_parquet(path) for path in sorted((data / "wire").glob("news_*.parquet"))])
+    wire = wire[wire["published_at"] < until]
+    raw = {news_text(title, content) for title, content in zip(wire["title"], wire["content"], strict=True)}
+    corpus = pd.read_parquet(data / "corpus" / "zh_finance_text.parquet")
+    broadcast = corpus["source"] == "xwlb"
+    # Broadcast news is most of the corpus and little of it is about markets: a tenth of it, its opening.
+    chosen = pd.concat([corpus[~broadcast], corpus[broadcast].sample(frac=1 / 10, random_state=seed)])
+    clean = chosen["text"].str.replace(r"</?(?:p|strong)>?", "", regex=True).str.replace("查看原文", "")
+    raw.update(clean.str.strip().str.slice(0, 900))
+    raw.discard("")
+    labels = pd.read_parquet(data / "labels" / "train.parquet")
+    if (labels["published_at"] >= until).any():
+        raise SystemExit(f"labels/train.parquet holds items from {until} on")
+    pairs = [
+        (row.text, str(Answer(row.event, row.market, row.industry, row.sentiment, _names(row.stocks))))
+        for row in labels.itertuples()
+    ]
+    documents = sorted(raw)
+    np.random.default_rng(seed).shuffle(documents)
+    return documents, pairs
+
+
+def _names(cell: str) -> tuple[str, ...]:
+    return () if cell in ("无", "") else tuple(cell.split("、"))
+
+
+def train_tokenizer(documents: list[str], size: int) -> PreTrainedTokenizerFast:
+    """Byte-fallback BPE in which every label and fixed piece of the form is one ordinary token."""
+    split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+    draft = Tokenizer(models.BPE())
+    draft.pre_tokenizer = split
+    phrases = fixed_phrases()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - len(SPECIAL) - 256 - 3 * len(phrases), limit_alphabet=4200, max_token_length=6,
+        initial_alphabet=sorted({letter for phrase in phrases for letter in phrase}), show_progress=False,
+    )  # fmt: skip
+    draft.train_from_iterator(documents, trainer)
+    learned = json.loads(draft.to_str())["model"]
+    tokens = list(SPECIAL) + [f"<0x{byte:02X}>" for byte in range(256)]
+    tokens += sorted(learned["vocab"], key=learned["vocab"].get)
+    merges = [tuple(merge) for merge in learned["merges"]]
+
+    def assemble() -> Tokenizer:
+        vocabulary = {token: number for number, token in enumerate(tokens)}
+        built = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True))
+        built.pre_tokenizer = split
+        return built
+
+    while broken := [phrase for phrase in phrases if len(assemble().encode(phrase).tokens) > 1]:
+        left, right = assemble().encode(broken[0]).tokens[:2]
+        tokens += [left + right] if left + right not in tokens else []
+        merges.append((left, right))
+    final = assemble()
+    final.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    final.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=final, bos_token=BOS, eos_token=EOS, pad_token=PAD, model_max_length=512,
+        additional_special_tokens=[ANSWER], clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    tokenizer.chat_template = CHAT_TEMPLATE
+    log.info("tokenizer: %d tokens", len(tokenizer))
+    return tokenizer
+
+
+def fixed_phrases() -> list[str]:
+    """Labels, field names and the instruction's clauses, without repeats, in a fixed order."""
+    labels = [label for _, allowed in Taxonomy().slots for label in allowed]
+    return list(dict.fromkeys([*labels, *FIELDS, *INSTRUCTION.split(",")]))
+
+
+def pack(
+    tokenizer: PreTrainedTokenizerFast, documents: list[str], pairs: list[tuple[str, str]], most: int, seed: int
+) -> np.ndarray:
+    """At most ``most`` rows of LENGTH tokens: raw text, then raw text and labelled items (twice) mixed.
+
+    Where there are too many rows the second part is thinned evenly.
+    """
+    rng = np.random.default_rng(seed)
+    turns = [[{"role": "user", "content": user_turn(t)}, {"role": "assistant", "content": a}] for t, a in pairs]
+    labelled = [tokenizer.apply_chat_template(turn, tokenize=False) for turn in turns]
+    cut = int(len(documents) * 0.6)
+    late = [f"{BOS}{text}{EOS}" for text in documents[cut:]] + labelled * 2
+    rng.shuffle(late)
+    early = _to_rows(tokenizer, [f"{BOS}{text}{EOS}" for text in documents[:cut]])
+    mixed = _to_rows(tokenizer, late)
+    kept = np.sort(rng.permutation(len(mixed))[: max(most - len(early), 0)])
+    return np.concatenate([early, mixed[kept]])[:most]
+
+
+def _to_rows(tokenizer: PreTrainedTokenizerFast, stream: list[str]) -> np.ndarray:
+    tokens: list[int] = []
+    for start in range(0, len(stream), 2000):
+        for ids in tokenizer(stream[start : start + 2000], add_special_tokens=False)["input_ids"]:
+            tokens.extend(ids)
+    rows = len(tokens) // LENGTH
+    return np.array(tokens[: rows * LENGTH], dtype=np.int32).reshape(rows, LENGTH)
+
+
+def pretrain(rows: np.ndarray, size: int, work: Path, options: argparse.Namespace) -> LlamaForCausalLM:
+    """One pass over the rows in bf16 autocast; a checkpoint every 200 steps."""
+    torch.manual_seed(options.seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size, hidden_size=options.width, num_hidden_layers=options.layers,
+            intermediate_size=options.width * 11 // 4, num_attention_heads=options.width // 64,
+            num_key_value_heads=options.width // 64, max_position_embeddings=512, tie_word_embeddings=True,
+            bos_token_id=SPECIAL.index(BOS), eos_token_id=SPECIAL.index(EOS), pad_token_id=SPECIAL.index(PAD),
+        )
+    )  # fmt: skip
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.95), fused=True)
+    steps, start = len(rows) // options.batch, 0
+    checkpoint = work / "pretrain.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    log.info("pretraining: %.2f M parameters, %d steps from %d", model.num_parameters() / 1e6, steps, start)
+    began, smooth = time.time(), math.nan
+    for step in range(start, steps):
+        warm = min(1.0, (step + 1) / 100)
+        cosine = 0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * warm * cosine
+        batch = torch.from_numpy(rows[step * options.batch : (step + 1) * options.batch]).long()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
+        if (step + 1) % 50 == 0:
+            rate = (step + 1 - start) * options.batch * LENGTH / (time.time() - began)
+            log.info("step %d/%d loss %.3f, %.0f tokens/s", step + 1, steps, smooth, rate)
+        if (step + 1) % 200 == 0 or step + 1 == steps:
+            draft = checkpoint.with_suffix(".tmp")
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, draft)
+            draft.replace(checkpoint)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--until", default="2026-07-26", help="first day that enters no step")
+    parser.add_argument("--vocabulary", type=int, default=8192, help="upper bound; the label merges seldom fill it")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=16, help="rows of 256 tokens a step")
+    parser.add_argument("--steps", type=int, default=2600, help="pretraining steps at most")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options.work.mkdir(parents=True, exist_ok=True)
+    until = pd.Timestamp(options.until, tz="Asia/Shanghai")
+
+    documents, pairs = read_texts(options.data, until, options.seed)
+    log.info("%d documents, %d characters, %d labelled", len(documents), sum(map(len, documents)), len(pairs))
+    # Ties in the trainer break at random, so a run that goes on must go on with its own tokenizer.
+    if (options.work / "tokenizer").exists():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.work / "tokenizer")
+    else:
+        tokenizer = train_tokenizer(documents, options.vocabulary)
+        tokenizer.save_pretrained(options.work / "tokenizer")
+    rows = pack(tokenizer, documents, pairs, options.steps * options.batch, options.seed)
+    log.info("%d rows of %d tokens", len(rows), LENGTH)
+    model = pretrain(rows, len(tokenizer), options.work, options)
+    base = options.out / "base"
+    model.to(torch.bfloat16).save_pretrained(base, safe_serialization=True)
+    tokenizer.save_pretrained(base)
+
+
+if __name__ == "__main__":
+    main()

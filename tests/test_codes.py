@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from newsfactor.codes import board_of, limit_rates, normalize_code
+from newsfactor.errors import InvalidValueError
+
+SHARES = st.one_of(
+    st.integers(0, 999).map(lambda k: f"{600000 + k}.SH"), st.integers(0, 999).map(lambda k: f"{688000 + k}.SH"),
+    st.integers(1, 999).map(lambda k: f"{k:06d}.SZ"), st.integers(0, 999).map(lambda k: f"{300000 + k}.SZ"),
+    st.integers(0, 999).map(lambda k: f"{920000 + k}.BJ"),
+)  # fmt: skip
+
+
+@given(SHARES)
+def test_every_form_gives_the_same_code(code):
+    digits, exchange = code.split(".")
+    long = {"SH": "XSHG", "SZ": "XSHE", "BJ": "XBSE"}[exchange]
+    forms = [code, f"{exchange}{digits}", f"{exchange.lower()}{digits}", f"{exchange.lower()}.{digits}", digits,
+             f"{digits}.{long}", f"{digits}_{exchange}_EQ", f" {code.lower()} "]  # fmt: skip
+    assert {normalize_code(form) for form in forms} == {code}
+
+
+def test_other_forms():
+    assert normalize_code("1.600519") == "600519.SH"
+    assert normalize_code("0.000001") == "000001.SZ"
+    assert normalize_code("HK00700") == normalize_code("00700.HK") == "00700.HK"
+
+
+@pytest.mark.parametrize("code", ["000001.SH", "510300.SH", "159915", "399001.SZ", "60051", "6005190", "ABC", "", "700.HK", "1.000001"])
+def test_what_is_no_share_is_refused_by_name(code):
+    with pytest.raises(InvalidValueError) as caught:
+        normalize_code(code)
+    assert repr(code) in str(caught.value)
+
+
+def test_a_number_is_refused():
+    with pytest.raises(InvalidValueError, match="leading zeros"):
+        normalize_code(1)  # type: ignore[arg-type]
+
+
+def test_boards_and_dated_limits():
+    assert [board_of(c) for c in ("600000.SH", "300001.SZ", "688001.SH", "920001.BJ", "00700.HK")] == [
+        "main", "chinext", "star", "beijing", "hongkong",
+    ]  # fmt: skip
+    dates = pd.Series(pd.to_datetime(["2026-07-03", "2026-07-06", "2020-08-21", "2020-08-24", "2026-07-03"]))
+    codes = ["600000.SH", "600000.SH", "300001.SZ", "300001.SZ", "688001.SH"]
+    special = pd.Series([True, True, False, False, True])
+    assert limit_rates(dates, codes, special).tolist() == [0.05, 0.10, 0.10, 0.20, 0.20]

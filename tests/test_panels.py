@@ -1,0 +1,145 @@
+"""Panels against tables worked out by hand and against a slow loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables_by_hand import make_coverage, make_links, make_universe
+
+from newsfactor.errors import InvalidValueError
+from newsfactor.factors import window
+from newsfactor.panels import CoverageWarning, panel
+
+DAYS = ["2026-07-02", "2026-07-03", "2026-07-06", "2026-07-07", "2026-07-08"]
+FULL = make_coverage("2026-06-01 00:00", "2026-07-31 00:00")
+LINKS = make_links(
+    [
+        ("n1", "2026-07-03 09:14:59", "600001.SH", 2),
+        ("n2", "2026-07-03 09:15:00", "600001.SH", -1),
+        ("n3", "2026-07-04 20:00:00", "600001.SH", 3),
+        ("n4", "2026-07-06 10:00:00", "300002.SZ", -2),
+        ("n5", "2026-07-06 10:00:00", None, 1),
+    ]
+)
+UNIVERSE = make_universe(DAYS, ["600001.SH", "300002.SZ"])
+
+
+def cells(table: pd.DataFrame, factor: str) -> dict:
+    rows = table[table[factor].notna()]
+    return {(f"{row.date:%m-%d}", row.code): round(getattr(row, factor), 6) for row in rows.itertuples()}
+
+
+def test_cells_by_hand():
+    table = panel(LINKS, UNIVERSE, coverage=FULL)
+    assert cells(table, "mean_level") == {
+        ("07-03", "600001.SH"): 2.0, ("07-06", "600001.SH"): 1.0, ("07-07", "300002.SZ"): -2.0,
+    }  # fmt: skip
+    assert cells(table, "news_count") == {
+        ("07-03", "600001.SH"): 1.0, ("07-06", "600001.SH"): 2.0, ("07-07", "300002.SZ"): 1.0,
+    }  # fmt: skip
+    third = 0.5 ** (1 / 3)
+    decayed = {key: round(value, 4) for key, value in cells(table, "decayed_score").items()}
+    assert decayed[("07-06", "600001.SH")] == round(2 * third + 2, 4)
+    assert decayed[("07-07", "600001.SH")] == round(2 * third**2 + 2 * third, 4)
+    assert (table["known_at"] == table["date"].dt.tz_localize("Asia/Shanghai") + pd.Timedelta("9h15min")).all()
+    assert table.loc[table["mean_level"].isna(), "n_news"].eq(0).all()
+    assert table.attrs["rows"] == {"in": 5, "about no stock": 1, "outside the universe": 0, "used": 4}
+
+
+def test_no_news_is_missing_and_never_zero():
+    table = panel(LINKS, UNIVERSE, coverage=FULL, factors={"level": lambda links, cell: links["level"].groupby(cell).mean()})
+    assert len(table) == 3 and not (table["level"] == 0).any()
+
+
+@pytest.mark.parametrize("cutoff", ["09:15", "14:50", "15:00"])
+def test_equals_a_slow_loop(cutoff):
+    rng = np.random.default_rng(1)
+    times = pd.Timestamp("2026-07-01", tz="Asia/Shanghai") + pd.to_timedelta(rng.integers(0, 7 * 86_400, 200), unit="s")
+    links = make_links(
+        [(f"n{k}", str(time.tz_localize(None)), rng.choice(["600001.SH", "300002.SZ"]), rng.integers(-3, 4)) for k, time in enumerate(times)]
+    )
+    days = ["2026-06-30", "2026-07-01", *DAYS]
+    found = panel(links, make_universe(days, ["600001.SH", "300002.SZ"]), cutoff=cutoff, coverage=FULL)
+    hour = pd.Timedelta(f"{cutoff}:00")
+    for row in found.itertuples():
+        day = row.date
+        earlier = max(d for d in pd.to_datetime(["2026-06-29", *days]) if d < day)
+        low, high = ((d + hour).tz_localize("Asia/Shanghai") for d in (earlier, day))
+        inside = [
+            link.score for link in links.itertuples()
+            if low <= link.available_at < high and link.code == row.code
+        ]  # fmt: skip
+        assert row.n_news == len(inside)
+        assert np.isclose(row.mean_score, np.mean(inside)) if inside else np.isnan(row.mean_score)
+
+
+def test_unobserved_windows_have_no_counts():
+    torn = pd.concat([make_coverage("2026-06-01 00:00", "2026-07-06 12:00"), make_coverage("2026-07-06 18:00", "2026-07-31 00:00")])
+    table = panel(LINKS, UNIVERSE, coverage=torn).set_index(["date", "code"])
+    hurt = table.loc[(pd.Timestamp("2026-07-07"), "300002.SZ")]
+    assert hurt["observed"] == pytest.approx(1 - 6 / 24) and np.isnan(hurt["news_count"]) and hurt["mean_level"] == -2
+    whole = table.loc[(pd.Timestamp("2026-07-06"), "600001.SH")]
+    assert whole["observed"] == 1 and whole["news_count"] == 2 and whole["decayed_score"] > 0
+    later = table.loc[(pd.Timestamp("2026-07-08"), "300002.SZ")]
+    assert later["observed"] == 1 and np.isnan(later["decayed_score"])  # its lookback holds the hole
+
+
+def test_a_missing_day_is_told_from_a_quiet_one():
+    """The same news without a source's day: with coverage it is quiet, without it is unobserved."""
+    rows = [(f"n{k}", f"2026-07-0{day} {hour:02d}:30:00", "600001.SH", 1) for k, (day, hour) in enumerate(
+        (day, hour) for day in range(1, 9) for hour in (3, 8, 13, 18, 23) if day != 7)]  # fmt: skip
+    links = make_links(rows)
+    given = panel(links, UNIVERSE, coverage=FULL).set_index("date")
+    with pytest.warns(CoverageWarning):
+        inferred = panel(links, UNIVERSE).set_index("date")
+    day = pd.Timestamp("2026-07-08")
+    assert given.loc[day, "observed"] == 1 and inferred.loc[day, "observed"] < 0.5
+    assert given.loc[day, "news_count"] > 0 and np.isnan(inferred.loc[day, "news_count"])
+
+
+def test_an_echo_of_the_price_has_no_score_but_counts():
+    table = panel(LINKS.assign(reports_price=LINKS["news_id"] == "n3"), UNIVERSE, coverage=FULL).set_index(["date", "code"])
+    cell = table.loc[(pd.Timestamp("2026-07-06"), "600001.SH")]
+    assert cell["mean_level"] == -1 and cell["n_news"] == 2
+
+
+def test_names_outside_the_universe_are_counted():
+    table = panel(LINKS, UNIVERSE[UNIVERSE["code"] == "600001.SH"], coverage=FULL)
+    assert set(table["code"]) == {"600001.SH"} and table.attrs["rows"]["outside the universe"] == 1
+
+
+def test_by_industry_each_news_counts_once():
+    links = pd.concat([LINKS, LINKS[LINKS["news_id"] == "n4"].assign(code="600001.SH", name="另一家")])
+    table = panel(links, UNIVERSE, by="industry", coverage=FULL)
+    assert table[table["n_news"] > 0][["industry", "n_news"]].values.tolist() == [["电子", 1], ["电子", 2], ["电子", 2]]
+    assert table.attrs["rows"]["same news again"] == 1
+
+
+def test_row_order_index_and_arguments():
+    shuffled = LINKS.sample(frac=1, random_state=4)
+    shuffled.index = [7] * len(shuffled)
+    before = shuffled.copy()
+    table = panel(shuffled, UNIVERSE.sample(frac=1, random_state=4), coverage=FULL)
+    pd.testing.assert_frame_equal(table, panel(LINKS, UNIVERSE, coverage=FULL))
+    pd.testing.assert_frame_equal(shuffled, before)
+
+
+def test_a_users_factor_with_a_lookback():
+    @window(lookback=2)
+    def latest(links, cell):
+        return links.sort_values("available_at")["level"].groupby(cell).last()
+
+    found = cells(panel(LINKS, UNIVERSE, coverage=FULL, factors={"latest": latest}), "latest")
+    assert found[("07-06", "600001.SH")] == 3 and found[("07-07", "600001.SH")] == 3
+
+
+def test_bad_options_are_named():
+    with pytest.raises(InvalidValueError, match="'sector'"):
+        panel(LINKS, UNIVERSE, by="sector", coverage=FULL)
+    with pytest.raises(InvalidValueError, match="'broken'"):
+        panel(LINKS, UNIVERSE, coverage=FULL, factors={"broken": lambda links, cell: 1.0})
+
+
+def test_empty_in_empty_out():
+    assert panel(LINKS.iloc[:0], UNIVERSE, coverage=FULL).empty
