@@ -11,10 +11,7 @@ percentile intervals of a bootstrap over stories (items of one story are drawn t
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from machine import describe_machine
 from scipy import sparse
 from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -55,7 +53,7 @@ class Answers:
 def main() -> None:
     arguments = parse_arguments()
     began = time.perf_counter()
-    print_machine("bundled_model.py")
+    print(describe_machine(), flush=True)
     train, dev = (pd.read_parquet(arguments.data / "labels" / f"{name}.parquet") for name in ("train", "dev"))
     news = make_news(dev)
     securities = read_known_securities(arguments.data)
@@ -90,33 +88,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# The three functions below serve overnight.py and real_week.py too.
-
-
-def print_machine(script: str) -> None:
-    """Where and when the figures were measured."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    print(f"`{script}`, {datetime.date.today()}: {os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory", flush=True)
-
-
 def print_table(frame: pd.DataFrame) -> None:
-    """A frame in markdown; numbers are right-aligned, missing cells empty."""
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
-    print("| " + " | ".join(map(str, frame.columns)) + " |")
-    print("|" + "|".join("---:" if number else "---" for number in numeric) + "|")
-    for row in frame.itertuples(index=False):
-        print("| " + " | ".join(_cell(value) for value in row) + " |")
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return "" if value is None else str(value).replace("|", "\\|")
+    """A frame in markdown; missing cells are empty."""
+    print(frame.astype(object).where(frame.notna(), "").to_markdown(index=False, floatfmt=".4g"), flush=True)
 
 
 def read_known_securities(data: Path) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from newsfactor.linking import link
 from newsfactor.panels import panel
 from newsfactor.schema import TIMEZONE
 from newsfactor.securities import read_securities, universe
+from newsfactor.sessions import known_at
 from newsfactor.store import PanelStore
 from newsfactor.synthetic import SyntheticMarket, synthetic_market
 from newsfactor.tables import read_news, read_prices, read_table, write_table
@@ -238,9 +239,9 @@ def compare_levels(market: SyntheticMarket, result: Run | None, *, seed: int = 0
     """Next-session RankIC of true levels, shuffled levels and, given a run, of the model's mean score."""
     tradable = universe(market.securities, market.prices)
     truth = true_panel(market, tradable)
-    shuffled = truth.assign(level=truth.groupby("date")["level"].transform(
-        lambda day, rng=np.random.default_rng(seed + 1): rng.permutation(day.to_numpy())
-    ))  # fmt: skip
+    rng = np.random.default_rng(seed + 1)
+    within = truth.groupby("date")["level"].transform(lambda day: rng.permutation(day.to_numpy()))
+    shuffled = truth.assign(level=within)
     tables = {"true levels": (truth, "level"), "shuffled levels": (shuffled, "level")}
     if result is not None:
         tables["model tags"] = (PanelStore(result.out / "factors" / "stock").read(), "mean_score")
@@ -254,13 +255,9 @@ def compare_levels(market: SyntheticMarket, result: Run | None, *, seed: int = 0
 
 def true_panel(market: SyntheticMarket, tradable: pd.DataFrame) -> pd.DataFrame:
     """The panel that perfect tags would give: each cell's true level as the factor ``level``."""
-    news = market.news.merge(market.labels[["news_id"]], on="news_id")
     truth = market.truth.merge(tradable[["date", "code"]], on=["date", "code"])
-    from newsfactor.sessions import known_at
-
     table = truth.assign(known_at=known_at(truth["date"]), observed=1.0, n_news=1, level=truth["level"].astype(float))
-    assert len(news) == len(market.labels)
-    return table[["date", "code", "known_at", "observed", "n_news", "level"]].reset_index(drop=True)
+    return table[["date", "code", "known_at", "observed", "n_news", "level"]]
 
 
 def _accuracy(market: SyntheticMarket, result: Run) -> pd.DataFrame:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, Trainer, TrainingArguments
@@ -76,6 +75,7 @@ def fine_tune(
     taxonomy = taxonomy or Taxonomy()
     records = _read_records(labels, taxonomy)
     folder = Path(output_dir)
+    named = "newsfactor bundled base" if base is None else Path(base).name if Path(base).is_dir() else str(base)
     base = str(base or BUNDLED / "base")
     random.seed(seed)
     torch.manual_seed(seed)
@@ -92,9 +92,12 @@ def fine_tune(
         model=tuned, args=arguments, train_dataset=examples,  # type: ignore[arg-type]
         data_collator=_collator(tokenizer),
     )  # fmt: skip
-    trainer.train()
-    tuned.save_pretrained(folder, safe_serialization=True)
-    _write_record(folder, records, taxonomy, trained_through, trainer)
+    loss = trainer.train().training_loss
+    # The adapter names its base as the user did; the bundled base lies wherever the package does.
+    tuned.peft_config["default"].base_model_name_or_path = named
+    tuned.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty template of a model card
+    _write_record(folder, records, taxonomy, trained_through, trainer.args, loss)
     return folder
 
 
@@ -145,10 +148,11 @@ def _find_problem(position: int, record: Any, taxonomy: Taxonomy) -> str:
 
 
 def _write_record(
-    folder: Path, records: list[dict[str, str]], taxonomy: Taxonomy, trained_through: str | None, trainer: Trainer
-) -> None:
+    folder: Path, records: list[dict[str, str]], taxonomy: Taxonomy, trained_through: str | None,
+    arguments: TrainingArguments, loss: float,
+) -> None:  # fmt: skip
     content = json.dumps(records, ensure_ascii=False, sort_keys=True).encode()
-    used = trainer.args.to_sanitized_dict()
+    used = arguments.to_sanitized_dict()
     kept = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "seed")
     record = {
         "taxonomy": {"events": taxonomy.events, "markets": taxonomy.markets, "industries": taxonomy.industries},
@@ -157,6 +161,6 @@ def _write_record(
         "records_sha1": hashlib.sha1(content).hexdigest(),
         "settings": {name: used[name] for name in kept},
         "trained_through": trained_through,
-        "final_loss": pd.Series([row["loss"] for row in trainer.state.log_history if "loss" in row]).iloc[-1:].tolist(),
+        "mean_loss": round(loss, 4),
     }
     (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -19,11 +19,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, news_text, user_turn
+from newsfactor.tagging import RECORD
 from newsfactor.taxonomy import Taxonomy
+from newsfactor.training import fine_tune
 
 log = logging.getLogger("build")
 
@@ -216,8 +219,18 @@ def main() -> None:
     log.info("%d rows of %d tokens", len(rows), LENGTH)
     model = pretrain(rows, len(tokenizer), options.work, options)
     base = options.out / "base"
-    model.to(torch.bfloat16).save_pretrained(base, safe_serialization=True)
+    model.to(torch.bfloat16).save_pretrained(base)
     tokenizer.save_pretrained(base)
+    through = str((until - pd.Timedelta(days=1)).date())
+    (base / RECORD).write_text(json.dumps({"trained_through": through}), encoding="utf-8")
+    fine_tune(
+        [{"input": text, "output": answer} for text, answer in pairs], options.out / "adapter", base=base, rank=32,
+        trained_through=through, seed=options.seed, num_train_epochs=3, learning_rate=1e-3,
+        per_device_train_batch_size=16, gradient_accumulation_steps=1, warmup_steps=50, bf16=True, use_cpu=True,
+        train_sampling_strategy="group_by_length",
+    )  # fmt: skip
+    weights = options.out / "adapter" / "adapter_model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from newsfactor.securities import NameIndex, facts_at, read_securities, strip_ma
 CURRENT = pd.DataFrame(
     {
         "code": ["600001.SH", "600002.SH", "300003.SZ", "600004.SH", "00005.HK"],
-        "name": ["海川重工", "方大炭材", "XD青禾生", "*ST远岫", "海川重工"],
+        "name": ["海川重工", "方岳炭材", "XD青禾生", "*ST远岫", "海川重工"],
         "list_date": ["2001-01-08", "2002-02-04", "2015-03-02", "2003-03-03", None],
         "sw_l1": ["机械设备", "电力设备", "医药生物", "房地产", None],
     }
@@ -61,18 +61,18 @@ def test_day_marks_are_no_names_and_status_marks_no_part_of_one(securities):
 
 
 def test_the_longest_name_valid_on_the_day_is_found():
-    table = pd.concat([CURRENT, pd.DataFrame({"code": ["600009.SH"], "name": ["方大"]})])
+    table = pd.concat([CURRENT, pd.DataFrame({"code": ["600009.SH"], "name": ["方岳"]})])
     names = pd.DataFrame(
         {
-            "code": ["600002.SH", "600002.SH"], "name": ["炭业股份", "方大炭材"],
+            "code": ["600002.SH", "600002.SH"], "name": ["炭业股份", "方岳炭材"],
             "first_seen": ["2018-01-02", "2022-01-04"], "last_seen": ["2021-12-31", "2026-07-31"],
         }
     )  # fmt: skip
     index = NameIndex(read_securities(table, names))
-    text = "方大炭材与海川重工签约"
-    assert index.find(text, pd.Timestamp("2024-01-02")) == [(0, "方大炭材"), (5, "海川重工")]
+    text = "方岳炭材与海川重工签约"
+    assert index.find(text, pd.Timestamp("2024-01-02")) == [(0, "方岳炭材"), (5, "海川重工")]
     # Before the long name came into use it must not hide the short one.
-    assert index.find(text, pd.Timestamp("2019-01-02")) == [(0, "方大"), (5, "海川重工")]
+    assert index.find(text, pd.Timestamp("2019-01-02")) == [(0, "方岳"), (5, "海川重工")]
 
 
 def test_industry_is_as_of_the_day_and_backcast_before(securities):

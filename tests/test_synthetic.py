@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ def market() -> SyntheticMarket:
     return synthetic_market()
 
 
+@cache
 def price_limits(code: str, pre_close: float) -> tuple[float, float]:
     """Limits in decimal arithmetic, rounded half up, as the exchanges do."""
     rate = Decimal("0.2") if code.startswith(("300", "301", "688")) else Decimal("0.1")
@@ -124,7 +126,7 @@ def test_sixty_percent_of_the_cells_are_empty(market):
 
 def test_news_come_mostly_outside_of_trading_hours(market):
     clock = market.news["published_at"].dt.hour * 60 + market.news["published_at"].dt.minute
-    weekday = market.news["published_at"].dt.dayofweek < 5
+    weekday = market.news["published_at"].dt.day_of_week < 5
     trading = weekday & (clock.between(9 * 60 + 30, 11 * 60 + 29) | clock.between(13 * 60, 14 * 60 + 59))
     assert trading.mean() == pytest.approx(0.23, abs=0.04)
     assert (~weekday).mean() > 0.05
@@ -253,7 +255,10 @@ def test_some_stocks_are_suspended_for_several_days(market):
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [((1, 40), "n_stocks"), ((30, 5), "n_days"), ((30, 40, 0.9), "ic"), ((30, 40, float("nan")), "ic"), ((30, 10**5), "n_days")],
+    [
+        ((1, 40), "n_stocks"), ((30, 5), "n_days"), ((30, 10**5), "n_days"),
+        ((30, 40, 0.9), "ic"), ((30, 40, float("nan")), "ic"),
+    ],
 )  # fmt: skip
 def test_arguments_out_of_range_are_named(arguments, named):
     with pytest.raises(InvalidValueError, match=f"`{named}`"):

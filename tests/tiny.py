@@ -16,7 +16,7 @@ TEXTS = [
     "海川重工公告，拟以自有资金回购公司股份，回购资金总额1亿元至2亿元。",
     "青禾生物：上半年净利润同比增长120%。青禾生物(600901.SH)发布业绩预告。",
     "央行开展7天期逆回购操作，利率持平。",
-    "无锋科技与方大、方大炭材签订战略合作协议 ABC-123。",
+    "无锋科技与方岳、方岳炭材签订战略合作协议 ABC-123。",
 ]
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -65,11 +65,11 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-def save_checkpoint(folder: Path, kind: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Path:
+def save_checkpoint(folder: Path, kind: str, tokenizer: PreTrainedTokenizerFast, *, width: int = 32) -> Path:
     """A random checkpoint of a stock architecture, sharpened so that its choices are no ties."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = AutoConfig.for_model(
-        kind, vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        kind, vocab_size=len(tokenizer), hidden_size=width, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, initializer_range=0.3,
     )  # fmt: skip
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
