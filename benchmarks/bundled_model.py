@@ -57,7 +57,9 @@ def main() -> None:
     train, dev = (pd.read_parquet(arguments.data / "labels" / f"{name}.parquet") for name in ("train", "dev"))
     news = make_news(dev)
     securities = read_known_securities(arguments.data)
-    gold = Answers(dev[list(FIELDS)], dev["sentiment"].map(LEVELS).to_numpy(float), [split_names(s) for s in dev["stocks"]])
+    gold = Answers(
+        dev[list(FIELDS)], dev["sentiment"].map(LEVELS).to_numpy(float), [split_names(s) for s in dev["stocks"]]
+    )
     systems, speeds, invalid = {}, {}, {}
     if not arguments.no_model:
         tagger = Tagger.load(arguments.base, adapter=arguments.adapter, dtype=arguments.dtype)
@@ -66,7 +68,9 @@ def main() -> None:
             systems[name], invalid[name] = answers_of(tags), count_invalid(tags, tagger)
     systems[SYSTEMS[2]], speeds[SYSTEMS[2]] = run_baseline(train, dev, news, securities, arguments.c)
     stories = pd.factorize(nf.clean(news)["story_id"])[0]
-    print(f"\n{len(dev)} items of labels/dev in {stories.max() + 1} stories, {len(train)} items of labels/train for the baseline\n")
+    print(
+        f"\n{len(dev)} items of labels/dev in {stories.max() + 1} stories, {len(train)} items of labels/train for the baseline\n"
+    )
     print_table(compare(gold, systems, stories, arguments.draws, arguments.seed))
     print_speeds(speeds, invalid)
     if not arguments.no_model:
@@ -169,9 +173,7 @@ def find_names(index: NameIndex, text: str, day: pd.Timestamp) -> list[str]:
     return list(dict.fromkeys(name for _, name in index.find(text, day)))[:MAX_STOCKS]
 
 
-def compare(
-    gold: Answers, systems: dict[str, Answers], stories: np.ndarray, draws: int, seed: int
-) -> pd.DataFrame:
+def compare(gold: Answers, systems: dict[str, Answers], stories: np.ndarray, draws: int, seed: int) -> pd.DataFrame:
     """Every figure of every system with its interval; the same draws for all."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(stories == story) for story in range(stories.max() + 1)]
@@ -199,7 +201,9 @@ def make_figures(gold: Answers, found: Answers) -> dict[str, Callable[[np.ndarra
     right = np.sign(levels[0]) == np.sign(levels[1])
     flipped = levels[0] * levels[1] < 0
     names = count_names(gold.stocks, found.stocks)
-    exact = np.all(list(hits.values()), axis=0) & np.array([a == b for a, b in zip(gold.stocks, found.stocks, strict=True)])
+    exact = np.all(list(hits.values()), axis=0) & np.array(
+        [a == b for a, b in zip(gold.stocks, found.stocks, strict=True)]
+    )
     events = pd.factorize(pd.concat([gold.labels["event"], found.labels["event"]]))[0].reshape(2, -1)
     figures: dict[str, Callable[[np.ndarray], float]] = {}
     for name in FIELDS:
@@ -259,14 +263,18 @@ def print_size(tagger: Tagger, arguments: argparse.Namespace) -> None:
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     count = sum(parameter.numel() for parameter in tagger.decoder.model.parameters())
     named = "models/" if arguments.base is None else "the given folders"
-    print(f"\n{count / 1e6:.2f} M parameters (adapter merged), {size / 2**20:.1f} MiB on disk ({named}), {tagger.decoder.model.dtype}.")
+    print(
+        f"\n{count / 1e6:.2f} M parameters (adapter merged), {size / 2**20:.1f} MiB on disk ({named}), {tagger.decoder.model.dtype}."
+    )
 
 
 def print_seed_records(path: Path, tagger: Tagger) -> None:
     """The article's records: its label, its model's answer and ours, field by field."""
     records = json.loads(path.read_text(encoding="utf-8"))
     table = pd.DataFrame({"published_at": "2023-05-05", "title": "", "content": [r["input"] for r in records]})
-    tags = tagger.tag(nf.read_news(table.assign(news_id=table.index.map(str)), timezone=TIMEZONE), cache=False, progress=False)
+    tags = tagger.tag(
+        nf.read_news(table.assign(news_id=table.index.map(str)), timezone=TIMEZONE), cache=False, progress=False
+    )
     rows, agreed = [], {"the article's model": [], "ours": []}
     for k, (record, tag) in enumerate(zip(records, tags.itertuples(index=False), strict=True)):
         ours = Answer(tag.event, tag.market, tag.industry, tag.sentiment, tuple(tag.stocks))
@@ -277,7 +285,9 @@ def print_seed_records(path: Path, tagger: Tagger) -> None:
             agreed[side] += [getattr(sides[side], f) == getattr(label, f) for f in (*FIELDS, "stocks") if theirs]
     print("\nThe article's records (its model answered the five test records):\n")
     print_table(pd.DataFrame(rows))
-    print("\nFields of the test records as labelled: " + ", ".join(f"{k} {sum(v)} of {len(v)}" for k, v in agreed.items()))
+    print(
+        "\nFields of the test records as labelled: " + ", ".join(f"{k} {sum(v)} of {len(v)}" for k, v in agreed.items())
+    )
 
 
 def describe_fields(number: int, split: str, label: Answer, theirs: Answer | None, ours: Answer, *, field: str) -> dict:

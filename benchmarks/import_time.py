@@ -34,7 +34,9 @@ def main() -> None:
     script = f"import sys, newsfactor; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     print(describe_machine())
-    print(f"import pandas: {plain:.3f} s; with newsfactor: {both:.3f} s; added (median of pairs): {added:.3f} s; heavy modules loaded: {loaded}")
+    print(
+        f"import pandas: {plain:.3f} s; with newsfactor: {both:.3f} s; added (median of pairs): {added:.3f} s; heavy modules loaded: {loaded}"
+    )
 
 
 if __name__ == "__main__":

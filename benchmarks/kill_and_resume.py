@@ -29,7 +29,16 @@ BATCH = 32
 def start(inputs: Path, out: Path, journal: Path) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
     tables = [f"--{name}={inputs / name}.parquet" for name in INPUTS]
-    line = [sys.executable, "-m", "newsfactor.cli", "run", *tables, f"--out={out}", f"--cache={journal}", "--dtype=float32"]
+    line = [
+        sys.executable,
+        "-m",
+        "newsfactor.cli",
+        "run",
+        *tables,
+        f"--out={out}",
+        f"--cache={journal}",
+        "--dtype=float32",
+    ]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -29,7 +29,9 @@ def measure(seed: int) -> list[dict[str, object]]:
     rows = []
     for shift in (-1, 0, 1):
         moved = truth.assign(date=shift_sessions(truth["date"], shift).to_numpy())
-        summary = nf.evaluate(moved.assign(known_at=known_at(moved["date"])), market.prices, tradable, horizons=(1,)).summary
+        summary = nf.evaluate(
+            moved.assign(known_at=known_at(moved["date"])), market.prices, tradable, horizons=(1,)
+        ).summary
         rows.append({"seed": seed, "levels": f"true, shifted {shift:+d}" if shift else "true", **summary.iloc[0]})
     shuffled = compare_levels(market, None, seed=seed).set_index("levels").loc["shuffled levels"]
     return [*rows, {"seed": seed, "levels": "shuffled", **shuffled}]

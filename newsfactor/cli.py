@@ -43,7 +43,9 @@ def _reported() -> Iterator[None]:
 def _show(frame: pd.DataFrame, title: str) -> None:
     table = Table(title=title, title_justify="left")
     for column in frame.columns:
-        table.add_column(str(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left", overflow="fold")
+        table.add_column(
+            str(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left", overflow="fold"
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     out_console.print(table)
@@ -54,7 +56,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the tables and the report.")] = Path("demo-output"),
     stocks: Annotated[int, typer.Option(help="Number of fictional companies.", min=20)] = 100,
     days: Annotated[int, typer.Option(help="Number of trading sessions.", min=30)] = 250,
-    ic: Annotated[float, typer.Option(help="Planted RankIC of the true level with the next session's return.", min=0.0, max=0.3)] = 0.10,
+    ic: Annotated[
+        float, typer.Option(help="Planted RankIC of the true level with the next session's return.", min=0.0, max=0.3)
+    ] = 0.10,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic market.")] = 0,
     cache: Annotated[bool, typer.Option(help="Find tags of earlier runs in the journal.")] = True,
 ) -> None:

@@ -11,9 +11,31 @@ import pandas as pd
 from newsfactor.errors import InvalidValueError, NotAShareError
 
 EXCHANGES = ("SH", "SZ", "BJ", "HK")
-_SUFFIX = {"SH": "SH", "SS": "SH", "XSHG": "SH", "SZ": "SZ", "XSHE": "SZ", "BJ": "BJ", "XBSE": "BJ", "HK": "HK", "XHKG": "HK"}
+_SUFFIX = {
+    "SH": "SH",
+    "SS": "SH",
+    "XSHG": "SH",
+    "SZ": "SZ",
+    "XSHE": "SZ",
+    "BJ": "BJ",
+    "XBSE": "BJ",
+    "HK": "HK",
+    "XHKG": "HK",
+}
 _PREFIX = {"SH": "SH", "SZ": "SZ", "BJ": "BJ", "HK": "HK", "1": "SH", "0": "SZ"}
-_BARE = {"60": "SH", "68": "SH", "90": "SH", "00": "SZ", "30": "SZ", "20": "SZ", "43": "BJ", "83": "BJ", "87": "BJ", "88": "BJ", "92": "BJ"}
+_BARE = {
+    "60": "SH",
+    "68": "SH",
+    "90": "SH",
+    "00": "SZ",
+    "30": "SZ",
+    "20": "SZ",
+    "43": "BJ",
+    "83": "BJ",
+    "87": "BJ",
+    "88": "BJ",
+    "92": "BJ",
+}
 # Share code ranges; with an exchange given, anything else is an index, a fund or a bond.
 _SHARES = {
     "SH": re.compile(r"(60[0135]|68[89]|900)\d{3}"),

@@ -88,7 +88,7 @@ class Template:
         news = self.encode(text)
         truncated = len(news) > budget
         if truncated:
-            text = shield(self.tokenizer.decode(clip_middle(news, budget)).replace("\ufffd", ""), self.added)
+            text = shield(str(self.tokenizer.decode(clip_middle(news, budget))).replace("\ufffd", ""), self.added)
         tokens = self.encode(self.head + text + self.tail)
         if len(self._added_in(tokens)) != self._own_added:
             # A tokenizer that normalises may see an added token that the text does not spell: keep words only.
@@ -389,16 +389,17 @@ class _Rows:
             past_key_values=self.cache, use_cache=True, **self._options,
         )  # fmt: skip
         self.position += size
-        return output.logits[:, -1].float()
+        last: torch.Tensor = output.logits[:, -1].float()
+        return last
 
     def score(self, paths: Sequence[tuple[int, ...]], logits: torch.Tensor) -> torch.Tensor:
         """Summed log-probability of each path (rows × paths); shared prefixes are computed once, as a tree."""
         nodes = sorted({path[:k] for path in paths for k in range(1, len(path))}, key=lambda node: (len(node), node))
-        after = {(): torch.log_softmax(logits, -1)}
+        after: dict[tuple[int, ...], torch.Tensor] = {(): torch.log_softmax(logits, -1)}
         if nodes:
             after |= dict(zip(nodes, self._feed_tree(nodes).unbind(1), strict=True))
-        totals = [sum(after[path[:k]][:, path[k]] for k in range(len(path))) for path in paths]
-        return torch.stack(totals, dim=1)
+        steps = [[after[path[:k]][:, path[k]] for k in range(len(path))] for path in paths]
+        return torch.stack([torch.stack(parts).sum(0) for parts in steps], dim=1)
 
     def _feed_tree(self, nodes: Sequence[tuple[int, ...]]) -> torch.Tensor:
         """Log-probabilities after each node (rows × nodes × vocabulary); the cache is left as it was."""

@@ -13,9 +13,7 @@ class InvalidValueError(NewsfactorError, ValueError):
     The sentence reads: `` `parameter` requirement, got value at place; remedy ``.
     """
 
-    def __init__(
-        self, parameter: str, value: object, requirement: str, place: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, parameter: str, value: object, requirement: str, place: str = "", remedy: str = "") -> None:
         self.parameter, self.value, self.place, self.remedy = parameter, value, place, remedy
         shown = repr(value)
         shown = shown if len(shown) <= 120 else shown[:117] + "..."

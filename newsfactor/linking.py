@@ -212,7 +212,9 @@ def _assemble(
 def _event_novelty(links: pd.DataFrame) -> pd.Series:
     """1 − 2^(−Δ/1 day) since the last earlier news of the same sign about the same (code, event)."""
     sign = links["score"].round().clip(-1, 1)
-    order = links.assign(sign=sign)[["available_at", "news_id", "code", "event", "sign"]].sort_values(["available_at", "news_id"])
+    order = links.assign(sign=sign)[["available_at", "news_id", "code", "event", "sign"]].sort_values(
+        ["available_at", "news_id"]
+    )
     earlier = order.groupby(["code", "event", "sign"], dropna=True)["available_at"].shift(1)
     days = (order["available_at"] - earlier).dt.total_seconds() / 86_400
     return (1 - 0.5**days).fillna(1.0).reindex(links.index)

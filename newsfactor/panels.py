@@ -129,7 +129,7 @@ def _select(links: pd.DataFrame, by: str) -> tuple[pd.DataFrame, dict[str, int]]
         strike("same news again", links["news_id"].duplicated())
         strike("no Shenwan industry", ~links["industry"].isin(_shenwan()))
     counts = {"in": len(links), **reasons[reasons != ""].value_counts(sort=False).to_dict()}
-    return links[reasons == ""], {name: int(count) for name, count in counts.items()}
+    return links[reasons == ""], {str(name): int(count) for name, count in counts.items()}
 
 
 def _shenwan() -> tuple[str, ...]:
@@ -182,7 +182,9 @@ def _compute(cells: pd.DataFrame, spread: pd.DataFrame, factors: Mapping[str, Fa
         seen = spread[spread["age"] < lookback_of(factor)]
         values = factor(seen, seen["cell"])
         if not isinstance(values, pd.Series):
-            raise InvalidValueError("factors", type(values).__name__, f"must return a Series, one value per cell, in {name!r}")
+            raise InvalidValueError(
+                "factors", type(values).__name__, f"must return a Series, one value per cell, in {name!r}"
+            )
         table[name] = values.reindex(cells.index).astype(float)
     return table.reset_index(drop=True)
 
@@ -212,7 +214,9 @@ def observe(
         ends = shift_sessions(wanted, -back, sessions=sessions)
         starts = shift_sessions(wanted, -back - 1, sessions=sessions)
         if starts.isna().any():
-            raise CalendarError("sessions", str(sessions[0].date()), f"must begin {lookback} sessions before the first news")
+            raise CalendarError(
+                "sessions", str(sessions[0].date()), f"must begin {lookback} sessions before the first news"
+            )
         least = np.minimum(least, _covered_share(known_at(starts, cutoff), known_at(ends, cutoff), coverage))
         shares[back + 1] = least
     return shares
@@ -249,7 +253,9 @@ def infer_coverage(news: pd.DataFrame) -> pd.DataFrame:
     Every source is expected from the table's first news to its last; a source that begins later was
     unobserved before. Warns, since silence and absence look alike.
     """
-    warnings.warn("coverage is inferred from gaps of over 24 hours; give coverage= if you know it", CoverageWarning, stacklevel=4)
+    warnings.warn(
+        "coverage is inferred from gaps of over 24 hours; give coverage= if you know it", CoverageWarning, stacklevel=4
+    )
     when = effective_at(news["available_at"], news["time_precision"])
     spans = []
     for source, times in when.groupby(news["source"]):

@@ -15,7 +15,6 @@ from newsfactor.cleaning import clean
 from newsfactor.errors import InvalidValueError, TableError
 from newsfactor.evaluation import Evaluation, evaluate
 from newsfactor.linking import link
-from newsfactor.panels import panel
 from newsfactor.schema import TIMEZONE
 from newsfactor.securities import read_securities, universe
 from newsfactor.sessions import known_at
@@ -161,7 +160,9 @@ def _read_coverage(source: str | Path | pd.DataFrame) -> pd.DataFrame:
     table = read_table(source, parameter="coverage")
     for column in ("start", "end"):
         if column not in table.columns:
-            raise TableError("coverage", [str(name) for name in table.columns], f"needs the column {column!r} (COVERAGE)")
+            raise TableError(
+                "coverage", [str(name) for name in table.columns], f"needs the column {column!r} (COVERAGE)"
+            )
         table[column] = pd.to_datetime(table[column])
     return table
 
@@ -175,7 +176,8 @@ def _between(news: pd.DataFrame, start: str | None, end: str | None, stage: Stag
     stage.dropped = {"before start": int(early.sum()), "after end": int(late.sum())}
     if not stage.kept:
         raise InvalidValueError("start, end", (start, end), f"must leave at least one of {len(news)} news", remedy=f"they lie between {day.min().date()} and {day.max().date()}")  # fmt: skip
-    return news[~early & ~late].reset_index(drop=True)
+    chosen: pd.DataFrame = news[~early & ~late].reset_index(drop=True)
+    return chosen
 
 
 def _day(parameter: str, value: str | None, default: pd.Timestamp) -> pd.Timestamp:
@@ -266,5 +268,6 @@ def _accuracy(market: SyntheticMarket, result: Run) -> pd.DataFrame:
     both = market.labels.merge(tags, on="news_id", suffixes=("_true", ""))
     fields = ("event", "market", "industry", "sentiment")
     return pd.DataFrame(
-        {"field": field, "accuracy": float((both[field] == both[f"{field}_true"]).mean()), "n": len(both)} for field in fields
+        {"field": field, "accuracy": float((both[field] == both[f"{field}_true"]).mean()), "n": len(both)}
+        for field in fields
     )

@@ -119,7 +119,8 @@ def parse_answer(line: str, taxonomy: Taxonomy | None = None) -> Answer:
     stocks = () if names == NO_STOCKS else tuple(names.split("、"))
     if any(not name.strip() for name in stocks) or len(stocks) > MAX_STOCKS:
         raise AnswerFormatError("stocks", names, f"must be at most {MAX_STOCKS} names joined by 、")
-    return Answer(*labels, stocks)
+    event, market, industry, sentiment = labels
+    return Answer(event, market, industry, sentiment, stocks)
 
 
 def sentiment_level(label: str) -> int:

@@ -145,13 +145,13 @@ def place(frame: pd.DataFrame, position: int, key: Sequence[str]) -> str:
     return f"{named} (row {position})" if named else f"row {position}"
 
 
-def _check_column(
-    frame: pd.DataFrame, column: str, kind: str, choices: Sequence[str] | None, parameter: str
-) -> None:
+def _check_column(frame: pd.DataFrame, column: str, kind: str, choices: Sequence[str] | None, parameter: str) -> None:
     values, name = frame[column], f"{parameter}[{column!r}]"
     if kind == "time" and not isinstance(values.dtype, pd.DatetimeTZDtype):
         if len(values):
-            raise TableError(name, str(values.dtype), "must be timezone-aware", remedy="localise it to a named timezone")
+            raise TableError(
+                name, str(values.dtype), "must be timezone-aware", remedy="localise it to a named timezone"
+            )
         return
     if kind == "date":
         if not pd.api.types.is_datetime64_dtype(values.dtype):

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ahocorasick_rs
 import numpy as np
@@ -34,9 +35,9 @@ def strip_marks(name: str) -> str:
 
 
 def read_securities(
-    current: pd.DataFrame | str,
-    names: pd.DataFrame | str | None = None,
-    industries: pd.DataFrame | str | None = None,
+    current: pd.DataFrame | str | Path,
+    names: pd.DataFrame | str | Path | None = None,
+    industries: pd.DataFrame | str | Path | None = None,
 ) -> pd.DataFrame:
     """Build the SECURITIES table: what each code was called and which industry it had, in time.
 
@@ -78,7 +79,9 @@ def read_securities(
         current_names = current_names[~current_names["code"].isin(observed["code"])]
     facts.append(current_names[~current_names["value"].str.match(_DAY_MARK)])
     if industries is not None:
-        history = _prepare(read_table(industries, parameter="industries"), "industries", ("start_date", "end_date", "sw_l1"))
+        history = _prepare(
+            read_table(industries, parameter="industries"), "industries", ("start_date", "end_date", "sw_l1")
+        )
         facts.append(_industry_facts(history))
     if "sw_l1" in listed.columns:
         facts.append(_current_industries(listed, facts))
@@ -132,7 +135,9 @@ def _parse_dates(frame: pd.DataFrame, column: str, parameter: str) -> pd.Series:
     bad = dates.isna() & text.notna() & (text.str.strip() != "") & ~open_ended
     if bad.any():
         position = int(bad.to_numpy().argmax())
-        raise TableError(f"{parameter}[{column!r}]", text.iloc[position], "must be a date", place(frame, position, ["code"]))
+        raise TableError(
+            f"{parameter}[{column!r}]", text.iloc[position], "must be a date", place(frame, position, ["code"])
+        )
     return dates
 
 
@@ -158,13 +163,17 @@ def _observed_names(seen: pd.DataFrame) -> pd.DataFrame:
 def _industry_facts(history: pd.DataFrame) -> pd.DataFrame:
     known = history[history["sw_l1"].notna()]
     return known.assign(
-        kind="sw1", value=known["sw_l1"], evidence="observed", valid_from=known["start_date"], valid_to=known["end_date"]
+        kind="sw1",
+        value=known["sw_l1"],
+        evidence="observed",
+        valid_from=known["start_date"],
+        valid_to=known["end_date"],
     )
 
 
 def _current_industries(listed: pd.DataFrame, facts: list[pd.DataFrame]) -> pd.DataFrame:
     """The current class up to the code's first dated one: backcast, and marked so."""
-    current = listed.assign(kind="sw1", value=listed["sw_l1"], evidence="current", valid_from=pd.NaT)
+    current = listed.assign(kind="sw1", value=listed["sw_l1"], evidence="current", valid_from=None)
     dated = [part[part["kind"] == "sw1"] for part in facts if "kind" in part]
     first = pd.concat(dated).groupby("code")["valid_from"].min() if dated else pd.Series(dtype=DATE_TYPE)
     current["valid_to"] = pd.to_datetime(current["code"].map(first.to_dict())).astype(DATE_TYPE)
@@ -290,6 +299,6 @@ def universe(securities: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     return check(table[list(UNIVERSE.columns)], UNIVERSE, parameter="universe")
 
 
-def _round_price(prices: pd.Series) -> pd.Series:
+def _round_price(prices: pd.Series) -> np.ndarray:
     # Exchanges round half up; the small constant undoes binary representation (10.45 * 1.1).
     return np.floor(prices.astype(float) * 100 + 0.5 + 1e-6) / 100

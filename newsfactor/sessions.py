@@ -29,7 +29,7 @@ def default_sessions() -> pd.DatetimeIndex:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own deprecations are not the user's to mend
         calendar = exchange_calendars.get_calendar("XSHG", start=FIRST_SESSION)
-    return calendar.sessions.as_unit("us")
+    return pd.DatetimeIndex(calendar.sessions).as_unit("us")
 
 
 def check_sessions(sessions: pd.DatetimeIndex | None) -> pd.DatetimeIndex:
@@ -57,7 +57,7 @@ def known_at(dates: pd.Series | pd.DatetimeIndex, cutoff: str = "09:15") -> pd.D
 
 def effective_at(available_at: pd.Series, time_precision: pd.Series) -> pd.Series:
     """When an item surely could be read: a day-precision item only at the end of its day."""
-    local = available_at.dt.tz_convert(TIMEZONE)
+    local: pd.Series = available_at.dt.tz_convert(TIMEZONE)
     day_end = local.dt.normalize() + pd.Timedelta(days=1)
     return local.where(time_precision != "day", day_end)
 

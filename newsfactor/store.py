@@ -161,7 +161,9 @@ class PanelStore:
         try:
             manifest: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
         except ValueError as error:
-            raise StoreError("manifest", str(found[-1]), "must be JSON", remedy=f"restore it from a backup ({error})") from error
+            raise StoreError(
+                "manifest", str(found[-1]), "must be JSON", remedy=f"restore it from a backup ({error})"
+            ) from error
         return manifest
 
     def _read_all(self, entries: list[dict[str, Any]]) -> pd.DataFrame | None:
@@ -175,7 +177,12 @@ class PanelStore:
         except OSError as error:
             raise StoreError("file", str(path), "must exist: the manifest names it", remedy=str(error)) from error
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise StoreError("file", str(path), "was changed after it was written", remedy="restore it from a backup or rebuild the store")
+            raise StoreError(
+                "file",
+                str(path),
+                "was changed after it was written",
+                remedy="restore it from a backup or rebuild the store",
+            )
         return pd.read_parquet(BytesIO(content))
 
     def _write_months(self, table: pd.DataFrame, months: pd.Series) -> list[dict[str, Any]]:
@@ -212,9 +219,7 @@ class PanelStore:
             yield
 
 
-def _merge(
-    kept: pd.DataFrame | None, new: pd.DataFrame | None, key: list[str], *, replaced: str | None = None
-) -> pd.DataFrame | None | Any:
+def _merge(kept: pd.DataFrame | None, new: pd.DataFrame | None, key: list[str], *, replaced: str | None = None) -> Any:
     """Kept and new rows, sorted by key; a new row replaces the kept ones of its key (or of ``replaced``)."""
     if kept is None or new is None or kept.empty:
         table = new if new is not None else kept

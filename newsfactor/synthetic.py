@@ -55,9 +55,10 @@ SOURCES, SOURCE_SHARES = ("wire_a", "wire_b", "wire_c"), (0.5, 0.3, 0.2)
 SILENT_SOURCE, SILENT_CELLS = "wire_c", 4
 MINUTE_SOURCE = "wire_b"
 SECOND_STORY, REPOST, EMPTY_TITLE, DAY_PRECISION, NO_STOCK = 0.12, 0.15, 0.02, 0.01, 0.015
-# Boards by number: (lowest, highest + 1, suffix, share of the stocks).
-CODE_RANGES = (
-    (600000, 604000, "SH", 0.4), (1, 3000, "SZ", 0.3), (300001, 301700, "SZ", 0.2), (688001, 689000, "SH", 0.1),
+# Numbers, exchange and share of the stocks: the two main boards, ChiNext, STAR.
+BOARDS = (
+    (np.r_[600000:602000, 603000:604000], "SH", 0.4), (np.arange(1, 3000), "SZ", 0.3),
+    (np.arange(300001, 301700), "SZ", 0.2), (np.arange(688001, 689000), "SH", 0.1),
 )  # fmt: skip
 MAX_STOCKS = 5000
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -356,11 +357,11 @@ def _companies(rng: np.random.Generator, n_stocks: int) -> pd.DataFrame:
 
 
 def _codes(rng: np.random.Generator, n_stocks: int) -> list[str]:
-    counts = [int(n_stocks * share) for *_, share in CODE_RANGES]
+    counts = [int(n_stocks * share) for *_, share in BOARDS]
     counts[0] += n_stocks - sum(counts)
     codes = []
-    for (low, high, suffix, _), count in zip(CODE_RANGES, counts, strict=True):
-        codes += [f"{number:06d}.{suffix}" for number in rng.choice(np.arange(low, high), count, replace=False)]
+    for (numbers, suffix, _), count in zip(BOARDS, counts, strict=True):
+        codes += [f"{number:06d}.{suffix}" for number in rng.choice(numbers, count, replace=False)]
     return [codes[k] for k in rng.permutation(n_stocks)]
 
 

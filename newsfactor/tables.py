@@ -678,7 +678,9 @@ def _keep_shares(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     kept = ~frame["code"].isin(others)
     if others:
         count, named = int((~kept).sum()), ", ".join(map(str, others[:3]))
-        warnings.warn(f"prices: {len(others)} codes are no shares and their {count} rows are left out ({named}, …)", stacklevel=3)
+        warnings.warn(
+            f"prices: {len(others)} codes are no shares and their {count} rows are left out ({named}, …)", stacklevel=3
+        )
     shares = frame[kept].reset_index(drop=True)
     return shares, shares["code"].astype(object).map(codes).astype("str")
 

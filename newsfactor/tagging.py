@@ -105,7 +105,7 @@ class Tagger:
         taxonomy = Taxonomy(**record["taxonomy"]) if "taxonomy" in record else None
         weights = "\n".join(_hash_weights(folder) for folder in (base, adapter) if folder is not None)
         return cls(
-            model.to(device), tokenizer, taxonomy=taxonomy, fingerprint=weights,
+            model.to(device), tokenizer, taxonomy=taxonomy, fingerprint=weights,  # type: ignore[arg-type]
             trained_through=record.get("trained_through"),
         )  # fmt: skip
 
@@ -148,7 +148,9 @@ class Tagger:
         keys = [_hash_prompt(prompt, names) for prompt, names in zip(prompts, candidates, strict=True)]
         with _open_journal(cache, self.fingerprint) as journal:
             answers = self._answer(prompts, candidates, keys, journal, batch_size, progress)
-        rows = [self._row(text, prompt, answers.get(key)) for text, prompt, key in zip(texts, prompts, keys, strict=True)]
+        rows = [
+            self._row(text, prompt, answers.get(key)) for text, prompt, key in zip(texts, prompts, keys, strict=True)
+        ]
         return self._assemble(news, rows)
 
     def _candidates(
@@ -199,7 +201,12 @@ class Tagger:
 
     def _row(self, text: str, prompt: Prompt | None, answer: Decoded | None) -> dict[str, Any]:
         if prompt is None or answer is None:
-            return {"status": "empty" if prompt is None else "failed", "stocks": [], "stock_scores": [], "reports_price": False}
+            return {
+                "status": "empty" if prompt is None else "failed",
+                "stocks": [],
+                "stock_scores": [],
+                "reports_price": False,
+            }
         levels = answer.probabilities["sentiment"]
         return {
             **answer.labels,
@@ -214,7 +221,9 @@ class Tagger:
 
     def _assemble(self, news: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
         kinds = {name: kind for name, kind in TAGS.columns.items() if name not in NEWS.columns}
-        fields = pd.DataFrame(rows, index=news.index, columns=[name for name in kinds if name not in ("tagger", "trained_through")])
+        fields = pd.DataFrame(
+            rows, index=news.index, columns=[name for name in kinds if name not in ("tagger", "trained_through")]
+        )
         for name, kind in kinds.items():
             if name in fields.columns and kind in ("number", "unit"):
                 fields[name] = fields[name].astype(float)
@@ -250,7 +259,9 @@ def load_model(
 def add_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
     """The model with a PEFT adapter on it; refuses pickled weights and an adapter of another base."""
     if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
-        raise TaggerError("adapter", adapter, "must hold adapter_model.safetensors", remedy="pickled weights are not loaded")
+        raise TaggerError(
+            "adapter", adapter, "must hold adapter_model.safetensors", remedy="pickled weights are not loaded"
+        )
     try:
         config = PeftConfig.from_pretrained(adapter)
         return PeftModel.from_pretrained(model, adapter, config=config, use_safetensors=True)

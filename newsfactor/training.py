@@ -95,7 +95,7 @@ def fine_tune(
     loss = trainer.train().training_loss
     # The adapter names its base as the user did; the bundled base lies wherever the package does.
     tuned.peft_config["default"].base_model_name_or_path = named
-    tuned.save_pretrained(folder)
+    tuned.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty template of a model card
     _write_record(folder, records, taxonomy, trained_through, trainer.args, loss)
     return folder
@@ -124,7 +124,9 @@ def _read_records(labels: str | Path | Sequence[dict[str, str]], taxonomy: Taxon
         try:
             records = json.loads(Path(labels).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UnreadableFileError("labels", str(labels), "must be a JSON array of records", remedy=str(error)) from error
+            raise UnreadableFileError(
+                "labels", str(labels), "must be a JSON array of records", remedy=str(error)
+            ) from error
     else:
         records = list(labels)
     if not isinstance(records, list) or not records:
@@ -132,7 +134,9 @@ def _read_records(labels: str | Path | Sequence[dict[str, str]], taxonomy: Taxon
     bad = [problem for k, record in enumerate(records) if (problem := _find_problem(k, record, taxonomy))]
     if bad:
         shown = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
-        raise TableError("labels", f"{len(bad)} bad of {len(records)}", "must all be of the article's form", remedy=shown)
+        raise TableError(
+            "labels", f"{len(bad)} bad of {len(records)}", "must all be of the article's form", remedy=shown
+        )
     return records
 
 

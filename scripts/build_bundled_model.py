@@ -225,7 +225,7 @@ def main() -> None:
     (base / RECORD).write_text(json.dumps({"trained_through": through}), encoding="utf-8")
     fine_tune(
         [{"input": text, "output": answer} for text, answer in pairs], options.out / "adapter", base=base, rank=32,
-        trained_through=through, seed=options.seed, num_train_epochs=3, learning_rate=1e-3,
+        trained_through=through, seed=options.seed, num_train_epochs=2, learning_rate=1e-3,
         per_device_train_batch_size=16, gradient_accumulation_steps=1, warmup_steps=50, bf16=True, use_cpu=True,
         train_sampling_strategy="group_by_length",
     )  # fmt: skip

@@ -12,4 +12,3 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
     os.environ["NEWSFACTOR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield

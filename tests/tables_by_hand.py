@@ -42,7 +42,9 @@ def make_links(rows: list[tuple[str, str, str | None, float]], source: str = "wi
     """LINKS from (news_id, time in Shanghai, code, level)."""
     level_names = {level: name for name, level in LEVELS.items()}
     news = make_news([(news_id, time, "", "甲") for news_id, time, _, _ in rows], source)
-    tags = make_tags(news, sentiment=[level_names[round(level)] for *_, level in rows], score=[float(row[3]) for row in rows])
+    tags = make_tags(
+        news, sentiment=[level_names[round(level)] for *_, level in rows], score=[float(row[3]) for row in rows]
+    )
     links = tags.drop(columns=["content", "stocks", "stock_scores"])
     code = pd.Series([row[2] for row in rows], dtype="str")
     return links.assign(

@@ -65,14 +65,17 @@ def test_the_python_blocks_of_the_readme_run(document, tmp_path, monkeypatch):
     scope: dict[str, object] = {}
     for block in blocks:
         if "Qwen/" not in block:
-            exec(block, scope)  # noqa: S102
+            exec(block, scope)
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert isinstance(scope["best"], pd.DataFrame) and "best_score" in scope["best"]
     assert nf.PanelStore(tmp_path / "factors").read().equals(scope["panel"])
 
 
 def test_both_readmes_have_the_same_parts():
-    blocks = [re.findall(r"^#+ |^```\w*", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE) for name in ("README.md", "README.zh-CN.md")]
+    blocks = [
+        re.findall(r"^#+ |^```\w*", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for name in ("README.md", "README.zh-CN.md")
+    ]
     assert blocks[0] == blocks[1]
 
 
@@ -80,4 +83,4 @@ def test_both_readmes_have_the_same_parts():
 def test_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = (ROOT / "examples" / example).read_text(encoding="utf-8")
-    exec(compile(source, example, "exec"), {"__name__": "__main__", "__file__": str(ROOT / "examples" / example)})  # noqa: S102
+    exec(compile(source, example, "exec"), {"__name__": "__main__", "__file__": str(ROOT / "examples" / example)})

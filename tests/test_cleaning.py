@@ -36,7 +36,9 @@ def test_row_order_and_index_change_nothing():
 
 
 def test_nothing_is_dropped_and_control_characters_are():
-    news = make_news([("x", "2026-07-06 08:00:00", "", ""), ("y", "2026-07-06 08:00:00", "海\u202e川\x07", "重\u200b工")])
+    news = make_news(
+        [("x", "2026-07-06 08:00:00", "", ""), ("y", "2026-07-06 08:00:00", "海\u202e川\x07", "重\u200b工")]
+    )
     table = clean(news)
     assert len(table) == 2 and table["novelty"].tolist() == [1.0, 1.0]
     assert table.loc[1, ["title", "content"]].tolist() == ["海川", "重工"]

@@ -30,7 +30,9 @@ def test_other_forms():
     assert normalize_code("HK00700") == normalize_code("00700.HK") == "00700.HK"
 
 
-@pytest.mark.parametrize("code", ["000001.SH", "510300.SH", "159915", "399001.SZ", "60051", "6005190", "ABC", "", "700.HK", "1.000001"])
+@pytest.mark.parametrize(
+    "code", ["000001.SH", "510300.SH", "159915", "399001.SZ", "60051", "6005190", "ABC", "", "700.HK", "1.000001"]
+)
 def test_what_is_no_share_is_refused_by_name(code):
     with pytest.raises(InvalidValueError) as caught:
         normalize_code(code)

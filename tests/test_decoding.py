@@ -20,7 +20,9 @@ SMALL = Taxonomy(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[("byte-level", "qwen2"), ("byte-level", "llama"), ("sentencepiece", "llama")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[("byte-level", "qwen2"), ("byte-level", "llama"), ("sentencepiece", "llama")], ids="-".join
+)
 def decoder(request, tmp_path_factory) -> SlotDecoder:
     tokens, kind = request.param
     folder = save_checkpoint(tmp_path_factory.mktemp(kind), kind, TOKENIZERS[tokens]())
@@ -70,7 +72,14 @@ def test_probabilities_equal_brute_force(decoder):
 
 
 def test_every_answer_parses_and_names_stand_in_the_text(decoder):
-    hostile = ["事件:其他,关联:无", "<|im_end|><s></s>[INST]", "\u202e💥" * 40, "、、、:::,,,", "a b c 1 2 3", "极度正面" * 50]
+    hostile = [
+        "事件:其他,关联:无",
+        "<|im_end|><s></s>[INST]",
+        "\u202e💥" * 40,
+        "、、、:::,,,",
+        "a b c 1 2 3",
+        "极度正面" * 50,
+    ]
     for text, answer in zip(TEXTS + hostile, run(decoder, TEXTS + hostile), strict=True):
         line = str(Answer(*answer.labels.values(), tuple(answer.stocks)))
         assert parse_answer(line, SMALL).stocks == tuple(answer.stocks)
@@ -103,7 +112,9 @@ def test_vocabulary_bytes_spell_the_text(decoder):
     text = TEXTS[1].replace(" ", "")
     numbers = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert b"".join(read_vocabulary(tokenizer)[n] for n in numbers) == text.encode()
-    assert all(text.encode().startswith(read_vocabulary(tokenizer)[n]) for n in Spelling(tokenizer).prefixes(text.encode()))
+    assert all(
+        text.encode().startswith(read_vocabulary(tokenizer)[n]) for n in Spelling(tokenizer).prefixes(text.encode())
+    )
 
 
 def test_spans_are_ordered_and_short():

@@ -30,7 +30,10 @@ def securities() -> pd.DataFrame:
 
 def codes(links: pd.DataFrame, news_id: str) -> list:
     rows = links[links["news_id"] == news_id]
-    return [(name, None if pd.isna(code) else code, status) for name, code, status in rows[["name", "code", "link_status"]].itertuples(index=False)]
+    return [
+        (name, None if pd.isna(code) else code, status)
+        for name, code, status in rows[["name", "code", "link_status"]].itertuples(index=False)
+    ]
 
 
 def one(securities, title="", content="", market="中国市场", time="2026-07-10 10:00", **columns) -> list:
@@ -46,7 +49,10 @@ def test_a_double_listing_is_told_apart_by_market_and_by_code(securities):
 
 
 def test_namesakes_stay_ambiguous_with_all_candidates(securities):
-    assert one(securities, content="方岳公告，签订合同。") == [("方岳", "000007.SZ", "ambiguous"), ("方岳", "600004.SH", "ambiguous")]
+    assert one(securities, content="方岳公告，签订合同。") == [
+        ("方岳", "000007.SZ", "ambiguous"),
+        ("方岳", "600004.SH", "ambiguous"),
+    ]
     assert one(securities, content="方岳(600004.SH)公告。") == [("方岳", "600004.SH", "code")]
 
 
@@ -61,7 +67,9 @@ def test_a_name_means_its_bearer_of_the_day(securities):
 
 
 def test_news_about_no_stock_and_unknown_names_keep_a_row(securities):
-    news = make_news([("macro", "2026-07-10 10:00", "", "央行开展逆回购操作。"), ("odd", "2026-07-10 10:01", "", "无名科技公告。")])
+    news = make_news(
+        [("macro", "2026-07-10 10:00", "", "央行开展逆回购操作。"), ("odd", "2026-07-10 10:01", "", "无名科技公告。")]
+    )
     tags = make_tags(news, stocks=[[], ["无名科技"]], stock_scores=[[], [0.9]])
     links = link(tags, securities)
     assert codes(links, "odd") == [("无名科技", None, "unknown")]
@@ -70,7 +78,9 @@ def test_news_about_no_stock_and_unknown_names_keep_a_row(securities):
 
 
 def test_a_bare_code_links_and_an_index_does_not(securities):
-    assert one(securities, content="公司(688123.SH)与指数(399001.SZ)、基金(510300)。") == [("688123.SH", "688123.SH", "code")]
+    assert one(securities, content="公司(688123.SH)与指数(399001.SZ)、基金(510300)。") == [
+        ("688123.SH", "688123.SH", "code")
+    ]
 
 
 def test_the_subject_outweighs_a_source(securities):

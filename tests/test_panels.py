@@ -48,7 +48,9 @@ def test_cells_by_hand():
 
 
 def test_no_news_is_missing_and_never_zero():
-    table = panel(LINKS, UNIVERSE, coverage=FULL, factors={"level": lambda links, cell: links["level"].groupby(cell).mean()})
+    table = panel(
+        LINKS, UNIVERSE, coverage=FULL, factors={"level": lambda links, cell: links["level"].groupby(cell).mean()}
+    )
     assert len(table) == 3 and not (table["level"] == 0).any()
 
 
@@ -57,7 +59,10 @@ def test_equals_a_slow_loop(cutoff):
     rng = np.random.default_rng(1)
     times = pd.Timestamp("2026-07-01", tz="Asia/Shanghai") + pd.to_timedelta(rng.integers(0, 7 * 86_400, 200), unit="s")
     links = make_links(
-        [(f"n{k}", str(time.tz_localize(None)), rng.choice(["600001.SH", "300002.SZ"]), rng.integers(-3, 4)) for k, time in enumerate(times)]
+        [
+            (f"n{k}", str(time.tz_localize(None)), rng.choice(["600001.SH", "300002.SZ"]), rng.integers(-3, 4))
+            for k, time in enumerate(times)
+        ]
     )
     days = ["2026-06-30", "2026-07-01", *DAYS]
     found = panel(links, make_universe(days, ["600001.SH", "300002.SZ"]), cutoff=cutoff, coverage=FULL)
@@ -75,7 +80,9 @@ def test_equals_a_slow_loop(cutoff):
 
 
 def test_unobserved_windows_have_no_counts():
-    torn = pd.concat([make_coverage("2026-06-01 00:00", "2026-07-06 12:00"), make_coverage("2026-07-06 18:00", "2026-07-31 00:00")])
+    torn = pd.concat(
+        [make_coverage("2026-06-01 00:00", "2026-07-06 12:00"), make_coverage("2026-07-06 18:00", "2026-07-31 00:00")]
+    )
     table = panel(LINKS, UNIVERSE, coverage=torn).set_index(["date", "code"])
     hurt = table.loc[(pd.Timestamp("2026-07-07"), "300002.SZ")]
     assert hurt["observed"] == pytest.approx(1 - 6 / 24) and np.isnan(hurt["news_count"]) and hurt["mean_level"] == -2
@@ -99,7 +106,9 @@ def test_a_missing_day_is_told_from_a_quiet_one():
 
 
 def test_an_echo_of_the_price_has_no_score_but_counts():
-    table = panel(LINKS.assign(reports_price=LINKS["news_id"] == "n3"), UNIVERSE, coverage=FULL).set_index(["date", "code"])
+    table = panel(LINKS.assign(reports_price=LINKS["news_id"] == "n3"), UNIVERSE, coverage=FULL).set_index(
+        ["date", "code"]
+    )
     cell = table.loc[(pd.Timestamp("2026-07-06"), "600001.SH")]
     assert cell["mean_level"] == -1 and cell["n_news"] == 2
 

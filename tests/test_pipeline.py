@@ -105,7 +105,16 @@ def test_shuffled_levels_find_nothing():
 
 def command(files, out, journal) -> list[str]:
     inputs = [f"--{name}={files / name}.parquet" for name in ("news", "securities", "prices", "coverage")]
-    return [sys.executable, "-m", "newsfactor.cli", "run", *inputs, f"--out={out}", f"--cache={journal}", "--dtype=float32"]
+    return [
+        sys.executable,
+        "-m",
+        "newsfactor.cli",
+        "run",
+        *inputs,
+        f"--out={out}",
+        f"--cache={journal}",
+        "--dtype=float32",
+    ]
 
 
 def count(journal) -> int:
@@ -170,7 +179,20 @@ def test_the_command_says_in_one_line_what_is_wrong(files, tmp_path):
     torn = tmp_path / "torn.parquet"
     torn.write_bytes((files / "news.parquet").read_bytes()[:2000])
     for news, named in ((tmp_path, "folder"), (torn, "torn.parquet"), (tmp_path / "none.csv", "none.csv")):
-        result = runner.invoke(app, ["run", "--news", str(news), "--securities", str(securities), "--prices", str(prices), "--out", str(tmp_path / "o")])
+        result = runner.invoke(
+            app,
+            [
+                "run",
+                "--news",
+                str(news),
+                "--securities",
+                str(securities),
+                "--prices",
+                str(prices),
+                "--out",
+                str(tmp_path / "o"),
+            ],
+        )
         assert result.exit_code == 2 and named in result.stderr and "Traceback" not in result.output
 
 

@@ -57,7 +57,12 @@ def test_day_marks_are_no_names_and_status_marks_no_part_of_one(securities):
     assert codes(index, "XD青禾生", "2026-07-01") == []
     assert codes(index, "青禾生物", "2026-07-01") == [("300003.SZ", "observed")]
     assert codes(index, "远岫", "2026-07-01") == codes(index, "*ST远岫", "2026-07-01") == [("600004.SH", "current")]
-    assert [strip_marks(name) for name in ("SST远岫", "S远岫", "海川芯-UW", "远岫退")] == ["远岫", "远岫", "海川芯", "远岫"]
+    assert [strip_marks(name) for name in ("SST远岫", "S远岫", "海川芯-UW", "远岫退")] == [
+        "远岫",
+        "远岫",
+        "海川芯",
+        "远岫",
+    ]
 
 
 def test_the_longest_name_valid_on_the_day_is_found():

@@ -38,11 +38,16 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """As Qwen has it: byte-level BPE whose pre-tokeniser glues a punctuation mark to the word behind it."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_GPT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_GPT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(_lines(), trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False))
+    raw.train_from_iterator(
+        _lines(), trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False)
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
     tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>"]})
     tokenizer.add_tokens([AddedToken("<think>", special=False)])
