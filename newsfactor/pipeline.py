@@ -222,7 +222,7 @@ class Demo:
 
 
 def demo(
-    out: str | Path, *, n_stocks: int = 100, n_days: int = 250, ic: float = 0.10, seed: int = 0,
+    out: str | Path, *, n_stocks: int = 100, n_days: int = 220, ic: float = 0.10, seed: int = 0,
     cache: str | Path | bool = True, progress: bool = True,
 ) -> Demo:  # fmt: skip
     """Run the main job on a synthetic market whose true next-session RankIC is known.

@@ -9,7 +9,6 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ class Tagger:
         )  # fmt: skip
 
     def tag(
-        self, news: pd.DataFrame, *, securities: pd.DataFrame | None = None, batch_size: int = 32,
+        self, news: pd.DataFrame, *, securities: pd.DataFrame | None = None, batch_size: int = 64,
         cache: str | Path | bool = True, progress: bool = True,
     ) -> pd.DataFrame:  # fmt: skip
         """Tag each news item with the five fields.
@@ -334,7 +333,7 @@ class Journal:
 
     def write(self, answers: dict[str, Decoded]) -> None:
         """Keep a batch, all of it or nothing."""
-        rows = [(self._fingerprint, key, json.dumps(asdict(a), ensure_ascii=False)) for key, a in answers.items()]
+        rows = [(self._fingerprint, key, json.dumps(vars(a), ensure_ascii=False)) for key, a in answers.items()]
         with self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
 

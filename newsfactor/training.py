@@ -95,7 +95,7 @@ def fine_tune(
     loss = trainer.train().training_loss
     # The adapter names its base as the user did; the bundled base lies wherever the package does.
     tuned.peft_config["default"].base_model_name_or_path = named
-    tuned.save_pretrained(str(folder))
+    tuned.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty template of a model card
     _write_record(folder, records, taxonomy, trained_through, trainer.args, loss)
     return folder
