@@ -159,8 +159,11 @@ def read_with_model(
     cut = news.assign(title=items["text"], content="")
     tags = tagger.tag(cut, securities=securities, cache=options.cache or True, progress=False)
     seconds = time.perf_counter() - began
-    print(f"\ntagging {len(tags)} news: {seconds:.0f} s, {len(tags) / seconds:.1f} per second; "
-          f"status {tags['status'].value_counts().to_dict()}", flush=True)  # fmt: skip
+    statuses = ", ".join(f"{name} {count}" for name, count in tags["status"].value_counts().items())
+    print(
+        f"\ntagging {len(tags)} news ({statuses}) took {seconds:.0f} s; answers in the journal are not computed again",
+        flush=True,
+    )
     links = nf.link(tags.assign(title=news["title"], content=news["content"]), securities)
     return items.assign(reports_price=tags["reports_price"], model=tags["score"]), links
 

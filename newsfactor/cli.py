@@ -55,7 +55,7 @@ def _show(frame: pd.DataFrame, title: str) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the tables and the report.")] = Path("demo-output"),
     stocks: Annotated[int, typer.Option(help="Number of fictional companies.", min=20)] = 100,
-    days: Annotated[int, typer.Option(help="Number of trading sessions.", min=30)] = 220,
+    days: Annotated[int, typer.Option(help="Number of trading sessions.", min=30)] = 250,
     ic: Annotated[
         float, typer.Option(help="Planted RankIC of the true level with the next session's return.", min=0.0, max=0.3)
     ] = 0.10,

@@ -21,7 +21,7 @@ from newsfactor.errors import TaggerError
 from newsfactor.prompting import FIELDS, MAX_STOCKS, NO_STOCKS, clip_middle, shield, user_turn
 from newsfactor.taxonomy import Taxonomy
 
-VERSION = "1"
+VERSION = "2"
 SEPARATOR = "、".encode()
 _MARK = "\ue000"
 _LONGEST_NAME = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from newsfactor.evaluation import Evaluation, evaluate
 from newsfactor.linking import link
 from newsfactor.schema import TIMEZONE
 from newsfactor.securities import read_securities, universe
-from newsfactor.sessions import known_at
+from newsfactor.sessions import check_price_dates, known_at
 from newsfactor.store import PanelStore
 from newsfactor.synthetic import SyntheticMarket, synthetic_market
 from newsfactor.tables import read_news, read_prices, read_table, write_table
@@ -72,7 +73,8 @@ def run(
 
     Writes ``tags.parquet``, ``links.parquet``, the stores ``factors/stock`` and ``factors/industry``,
     ``report.html`` and ``report_industry.html``. It can be killed and called again: finished batches of
-    tagging are found in the journal, and everything else is made anew.
+    tagging are found in the journal, and the other tables are made anew. ``factors/`` is a store: a run with
+    further news adds to it.
 
     Parameters
     ----------
@@ -111,6 +113,7 @@ def run(
         all_news = read_news(news, timezone=timezone)
         known = read_securities(securities, names, industries)
         quotes = read_prices(prices)
+        check_price_dates(quotes["date"])
         spans = None if coverage is None else _read_coverage(coverage)
         chosen = _between(all_news, start, end, stage)
     with _stage(stages, "universe") as stage:
@@ -222,7 +225,7 @@ class Demo:
 
 
 def demo(
-    out: str | Path, *, n_stocks: int = 100, n_days: int = 220, ic: float = 0.10, seed: int = 0,
+    out: str | Path, *, n_stocks: int = 100, n_days: int = 250, ic: float = 0.10, seed: int = 0,
     cache: str | Path | bool = True, progress: bool = True,
 ) -> Demo:  # fmt: skip
     """Run the main job on a synthetic market whose true next-session RankIC is known.
@@ -231,6 +234,7 @@ def demo(
     levels, of the model's tags, and of true levels shuffled across names within each day.
     """
     market = synthetic_market(n_stocks, n_days, ic, seed=seed)
+    shutil.rmtree(Path(out) / "factors", ignore_errors=True)  # a store would add this market to an earlier one's
     result = run(
         market.news, market.securities, market.prices, out, coverage=market.coverage, cache=cache, progress=progress
     )

@@ -20,6 +20,8 @@ from newsfactor.schema import DATE_TYPE, PRICES, SECURITIES, UNIVERSE, check, pl
 _DAY_MARK = re.compile(r"^(XD|XR|DR|[NC](?=[\u4e00-\u9fff]))")
 _STATUS_MARK = re.compile(r"^(\*ST|S\*ST|SST|ST|S(?=[\u4e00-\u9fff]))")
 _SUFFIX_MARK = re.compile(r"(-[A-Z]{1,2}|退|\(退市\))$")
+# Two letters that remain of a mainland name are mostly a word: 发展 of ST发展, 工智 in 人工智能.
+_SHORTEST_NAME = 3
 _FACT_COLUMNS = list(SECURITIES.columns)
 
 
@@ -150,12 +152,16 @@ def _listing_facts(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _observed_names(seen: pd.DataFrame) -> pd.DataFrame:
-    """One row per observed name, each valid between the sightings of its neighbours."""
+    """One row per observed name, each valid between the sightings of its neighbours; sightings may overlap."""
     plain = seen[~seen["name"].str.match(_DAY_MARK)].sort_values(["code", "first_seen", "last_seen"])
-    group = plain.groupby("code", sort=False)
+    starts, ends = [], []
+    for _, group in plain.groupby("code", sort=False):
+        first, last = group["first_seen"].to_numpy(), group["last_seen"].to_numpy()
+        starts += [max(last[last < day], default=np.datetime64("NaT")) for day in first]
+        ends += [min(first[first > day], default=np.datetime64("NaT")) for day in last]
     return plain.assign(
         kind="short", value=plain["name"], evidence="observed",
-        valid_from=group["last_seen"].shift(1), valid_to=group["first_seen"].shift(-1),
+        valid_from=np.array(starts, dtype=DATE_TYPE), valid_to=np.array(ends, dtype=DATE_TYPE),
         seen_from=plain["first_seen"], seen_to=plain["last_seen"],
     )  # fmt: skip
 
@@ -237,7 +243,7 @@ class NameIndex:
         for value, code, *bounds in named[list(columns)].itertuples(index=False):
             start, end, evidence, first, last = (None if pd.isna(item) else item for item in bounds)
             for form in {value, strip_marks(value)}:
-                if len(form) >= 2:
+                if len(form) >= (2 if code.endswith("HK") else _SHORTEST_NAME):
                     self.spans.setdefault(form, []).append(Name(code, start, end, evidence or "current", first, last))
         self.names = sorted(self.spans)
         self._automaton = ahocorasick_rs.AhoCorasick(self.names)

@@ -54,7 +54,7 @@ LIMIT_OPEN_SHARE, LIMIT_JUMP = 0.004, 6.0
 SOURCES, SOURCE_SHARES = ("wire_a", "wire_b", "wire_c"), (0.5, 0.3, 0.2)
 SILENT_SOURCE, SILENT_CELLS = "wire_c", 4
 MINUTE_SOURCE = "wire_b"
-SECOND_STORY, REPOST, EMPTY_TITLE, DAY_PRECISION, NO_STOCK = 0.12, 0.15, 0.02, 0.01, 0.015
+SECOND_STORY, REPOST, EMPTY_TITLE, DAY_PRECISION, NO_STOCK = 0.06, 0.08, 0.02, 0.01, 0.015
 # Numbers, exchange and share of the stocks: the two main boards, ChiNext, STAR.
 BOARDS = (
     (np.r_[600000:602000, 603000:604000], "SH", 0.4), (np.arange(1, 3000), "SZ", 0.3),

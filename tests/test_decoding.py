@@ -92,7 +92,7 @@ def test_every_answer_parses_and_names_stand_in_the_text(decoder):
 
 
 def test_candidates_limit_the_names(decoder):
-    for names in (["方岳炭材", "方岳", "无锋科技"], []):
+    for names in (["方岳氏炭材", "方岳氏", "无锋科技"], []):
         answer = run(decoder, [TEXTS[3]], [names])[0]
         assert set(answer.stocks) <= set(names)
 

@@ -13,7 +13,7 @@ from newsfactor.securities import read_securities
 CURRENT = pd.DataFrame(
     {
         "code": ["600001.SH", "600002.SH", "300003.SZ", "600004.SH", "00005.HK", "600006.SH", "000007.SZ"],
-        "name": ["海川重工", "方岳炭材", "青禾生物", "方岳", "海川重工", "东岳证券", "方岳"],
+        "name": ["海川重工", "方岳氏炭材", "青禾生物", "方岳氏", "海川重工", "东岳证券", "方岳氏"],
         "sw_l1": ["机械设备", "电力设备", "医药生物", "房地产", None, "非银金融", "商贸零售"],
     }
 )
@@ -49,15 +49,15 @@ def test_a_double_listing_is_told_apart_by_market_and_by_code(securities):
 
 
 def test_namesakes_stay_ambiguous_with_all_candidates(securities):
-    assert one(securities, content="方岳公告，签订合同。") == [
-        ("方岳", "000007.SZ", "ambiguous"),
-        ("方岳", "600004.SH", "ambiguous"),
+    assert one(securities, content="方岳氏公告，签订合同。") == [
+        ("方岳氏", "000007.SZ", "ambiguous"),
+        ("方岳氏", "600004.SH", "ambiguous"),
     ]
-    assert one(securities, content="方岳(600004.SH)公告。") == [("方岳", "600004.SH", "code")]
+    assert one(securities, content="方岳氏(600004.SH)公告。") == [("方岳氏", "600004.SH", "code")]
 
 
 def test_nested_names_are_the_longest(securities):
-    assert one(securities, content="方岳炭材公告，签订合同。") == [("方岳炭材", "600002.SH", "exact")]
+    assert one(securities, content="方岳氏炭材公告，签订合同。") == [("方岳氏炭材", "600002.SH", "exact")]
 
 
 def test_a_name_means_its_bearer_of_the_day(securities):
@@ -106,7 +106,7 @@ def test_plain_news_links_too(securities):
 
 
 def test_order_of_rows_and_of_securities_changes_nothing(securities):
-    texts = ["海川重工公告。", "方岳公告。", "青禾生物与方岳炭材签约。", "央行公告。"]
+    texts = ["海川重工公告。", "方岳氏公告。", "青禾生物与方岳氏炭材签约。", "央行公告。"]
     news = make_news([(f"n{k}", f"2026-07-1{k} 10:00", "", text) for k, text in enumerate(texts)])
     tags = make_tags(news)
     expected = link(tags, securities)

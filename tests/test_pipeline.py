@@ -57,7 +57,7 @@ def test_every_table_is_there_and_no_row_is_lost(market, finished):
 def test_links_find_the_company_of_each_news(market, finished):
     links = pd.read_parquet(finished.out / "links.parquet")
     names = market.securities[market.securities["kind"] == "short"].set_index("value")["code"]
-    truth = market.labels.assign(code=market.labels["stocks"].map(names))
+    truth = market.labels.assign(code=market.labels["stocks"].str[0].map(names))
     subjects = links[links["is_subject"]].merge(truth, on="news_id", suffixes=("", "_true"))
     assert (subjects["code"] == subjects["code_true"]).mean() > 0.97
     assert len(subjects) > 0.9 * truth["code"].notna().sum()

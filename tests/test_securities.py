@@ -11,7 +11,7 @@ from newsfactor.securities import NameIndex, facts_at, read_securities, strip_ma
 CURRENT = pd.DataFrame(
     {
         "code": ["600001.SH", "600002.SH", "300003.SZ", "600004.SH", "00005.HK"],
-        "name": ["海川重工", "方岳炭材", "XD青禾生", "*ST远岫", "海川重工"],
+        "name": ["海川重工", "方岳氏炭材", "XD青禾生", "*ST远岫地产", "海川重工"],
         "list_date": ["2001-01-08", "2002-02-04", "2015-03-02", "2003-03-03", None],
         "sw_l1": ["机械设备", "电力设备", "医药生物", "房地产", None],
     }
@@ -56,7 +56,11 @@ def test_day_marks_are_no_names_and_status_marks_no_part_of_one(securities):
     index = NameIndex(securities)
     assert codes(index, "XD青禾生", "2026-07-01") == []
     assert codes(index, "青禾生物", "2026-07-01") == [("300003.SZ", "observed")]
-    assert codes(index, "远岫", "2026-07-01") == codes(index, "*ST远岫", "2026-07-01") == [("600004.SH", "current")]
+    assert (
+        codes(index, "远岫地产", "2026-07-01")
+        == codes(index, "*ST远岫地产", "2026-07-01")
+        == [("600004.SH", "current")]
+    )
     assert [strip_marks(name) for name in ("SST远岫", "S远岫", "海川芯-UW", "远岫退")] == [
         "远岫",
         "远岫",
@@ -66,18 +70,18 @@ def test_day_marks_are_no_names_and_status_marks_no_part_of_one(securities):
 
 
 def test_the_longest_name_valid_on_the_day_is_found():
-    table = pd.concat([CURRENT, pd.DataFrame({"code": ["600009.SH"], "name": ["方岳"]})])
+    table = pd.concat([CURRENT, pd.DataFrame({"code": ["600009.SH"], "name": ["方岳氏"]})])
     names = pd.DataFrame(
         {
-            "code": ["600002.SH", "600002.SH"], "name": ["炭业股份", "方岳炭材"],
+            "code": ["600002.SH", "600002.SH"], "name": ["炭业股份", "方岳氏炭材"],
             "first_seen": ["2018-01-02", "2022-01-04"], "last_seen": ["2021-12-31", "2026-07-31"],
         }
     )  # fmt: skip
     index = NameIndex(read_securities(table, names))
-    text = "方岳炭材与海川重工签约"
-    assert index.find(text, pd.Timestamp("2024-01-02")) == [(0, "方岳炭材"), (5, "海川重工")]
+    text = "方岳氏炭材与海川重工签约"
+    assert index.find(text, pd.Timestamp("2024-01-02")) == [(0, "方岳氏炭材"), (6, "海川重工")]
     # Before the long name came into use it must not hide the short one.
-    assert index.find(text, pd.Timestamp("2019-01-02")) == [(0, "方岳"), (5, "海川重工")]
+    assert index.find(text, pd.Timestamp("2019-01-02")) == [(0, "方岳氏"), (6, "海川重工")]
 
 
 def test_industry_is_as_of_the_day_and_backcast_before(securities):
@@ -130,3 +134,13 @@ def test_funds_are_left_out_with_a_count():
     with pytest.warns(UserWarning, match=r"2 codes are no shares.*510300\.SH"):
         table = read_securities(pd.concat([CURRENT, funds]))
     assert set(table["code"]) == set(CURRENT["code"])
+
+
+def test_sightings_that_overlap_cut_no_name_short():
+    names = pd.DataFrame(
+        {"code": ["600001.SH"] * 2, "name": ["海川重工", "海川重工甲"],
+         "first_seen": ["2018-01-02", "2020-01-02"], "last_seen": ["2026-07-31", "2022-01-04"]}
+    )  # fmt: skip
+    index = NameIndex(read_securities(CURRENT, names))
+    assert codes(index, "海川重工", "2026-07-30") == [("00005.HK", "current"), ("600001.SH", "observed")]
+    assert codes(index, "海川重工甲", "2021-01-04") == [("600001.SH", "observed")]

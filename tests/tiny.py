@@ -16,7 +16,7 @@ TEXTS = [
     "海川重工公告，拟以自有资金回购公司股份，回购资金总额1亿元至2亿元。",
     "青禾生物：上半年净利润同比增长120%。青禾生物(600901.SH)发布业绩预告。",
     "央行开展7天期逆回购操作，利率持平。",
-    "无锋科技与方岳、方岳炭材签订战略合作协议 ABC-123。",
+    "无锋科技与方岳氏、方岳氏炭材签订战略合作协议 ABC-123。",
 ]
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -49,7 +49,9 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
         _lines(), trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False)
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
-    tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.add_special_tokens(
+        {"eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>", "<|endoftext|>"]}
+    )
     tokenizer.add_tokens([AddedToken("<think>", special=False)])
     tokenizer.chat_template = CHATML
     return tokenizer
