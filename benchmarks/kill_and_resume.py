@@ -6,6 +6,7 @@ python benchmarks/kill_and_resume.py [--stocks 60] [--days 60] [--kills 3]
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import signal
 import sqlite3
@@ -23,7 +24,7 @@ import newsfactor as nf
 
 FIELDS = ("event", "market", "industry", "sentiment")
 INPUTS = ("news", "securities", "prices", "coverage")
-BATCH = 32
+BATCH = inspect.signature(nf.Tagger.tag).parameters["batch_size"].default
 
 
 def start(inputs: Path, out: Path, journal: Path) -> subprocess.Popen[bytes]:
