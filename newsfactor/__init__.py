@@ -21,6 +21,13 @@ _HOMES = {
     "universe": "securities",
     "Tagger": "tagging",
     "fine_tune": "training",
+    "merge_adapter": "training",
+    "convert_checkpoint": "checkpoints",
+    "read_labels": "labels",
+    "write_labels": "labels",
+    "score_tags": "scoring",
+    "Scorecard": "scoring",
+    "compare_tags": "comparison",
     "link": "linking",
     "panel": "panels",
     "infer_coverage": "panels",
@@ -39,20 +46,24 @@ __all__ = [*_HOMES, *_MODULES]
 if TYPE_CHECKING:
     from newsfactor import errors, factors, schema, sources
     from newsfactor.bridges import to_alphalens
+    from newsfactor.checkpoints import convert_checkpoint
     from newsfactor.cleaning import clean
     from newsfactor.codes import normalize_code
+    from newsfactor.comparison import compare_tags
     from newsfactor.evaluation import Evaluation, evaluate
+    from newsfactor.labels import read_labels, write_labels
     from newsfactor.linking import link
     from newsfactor.panels import infer_coverage, panel
     from newsfactor.pipeline import run
     from newsfactor.returns import forward_returns
+    from newsfactor.scoring import Scorecard, score_tags
     from newsfactor.securities import read_securities, universe
     from newsfactor.store import PanelStore
     from newsfactor.synthetic import synthetic_market
     from newsfactor.tables import read_news, read_prices, write_table
     from newsfactor.tagging import Tagger
     from newsfactor.taxonomy import Taxonomy
-    from newsfactor.training import fine_tune
+    from newsfactor.training import fine_tune, merge_adapter
 
 
 def __getattr__(name: str) -> Any:

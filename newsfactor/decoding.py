@@ -13,12 +13,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from newsfactor.errors import TaggerError
 from newsfactor.prompting import FIELDS, MAX_STOCKS, NO_STOCKS, clip_middle, shield, user_turn
+from newsfactor.schema import LEVELS, PROBABILITIES
 from newsfactor.taxonomy import Taxonomy
 
 VERSION = "2"
@@ -47,9 +49,26 @@ class Decoded:
     stocks: list[str] = field(default_factory=list)
     stock_scores: list[float] = field(default_factory=list)
 
+    def to_row(self) -> dict[str, Any]:
+        """The columns of TAGS that the answer gives."""
+        levels = self.probabilities["sentiment"]
+        return {
+            **self.labels,
+            "stocks": self.stocks,
+            "stock_scores": self.stock_scores,
+            "score": sum(p * level for p, level in zip(levels, LEVELS.values(), strict=True)),
+            **dict(zip(PROBABILITIES, levels, strict=True)),
+            **{f"p_{name}": max(self.probabilities[name]) for name in ("event", "market", "industry")},
+        }
+
 
 class Template:
-    """What stands around the news in the prompt, for one tokenizer: its own chat template, else a plain form."""
+    """What stands around the news in the prompt, for one tokenizer: its own chat template, else a plain form.
+
+    Prompt and answer are tokenised as one string, in training and tagging alike; a subclass may cut otherwise.
+    """
+
+    signature = ""  # tells templates apart that render the same string
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.is_fast:
@@ -58,7 +77,7 @@ class Template:
         self.added = dict(tokenizer.get_added_vocab())
         self.head, self.tail = self._render(_MARK).split(_MARK)
         self.end = self._render_end()
-        self._own_added = len(self._added_in(self.encode(self.head + self.tail)))
+        self._own_added = len(self._added_in(self.encode_prompt("")))
 
     def _render(self, text: str) -> str:
         if self.tokenizer.chat_template is None:
@@ -82,6 +101,29 @@ class Template:
         """Token numbers of a text whose template tokens count as such."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Tokens of the whole prompt around a text."""
+        return self.encode(self.head + text + self.tail)
+
+    def encode_answer(self, line: str) -> list[tuple[int, int]]:
+        """(token, first character) of an answer line as it is tokenised behind the prompt's tail."""
+        anchor, text = self.tail, self.tail + line + self.end
+        coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        pairs = list(zip(coded["input_ids"], coded["offset_mapping"], strict=True))
+        crossing = [text[a:b] for _, (a, b) in pairs if a < len(anchor) < b]
+        if crossing:
+            raise TaggerError("tokenizer", crossing[0], "must not merge the prompt's end with the answer")
+        return [(token, a - len(anchor)) for token, (a, _) in pairs if len(anchor) <= a < len(anchor) + len(line)]
+
+    def join(self, text: str, answer: str) -> tuple[list[int], int]:
+        """Tokens of prompt, answer and end as training sees them, and how many of them are the prompt's."""
+        before = self.head + shield(text, self.added) + self.tail
+        coded = self.tokenizer(
+            before + answer + self.end, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        starts = [start for start, _ in coded["offset_mapping"]]
+        return list(coded["input_ids"]), sum(start < len(before) for start in starts)
+
     def fill(self, text: str, budget: int) -> Prompt:
         """The prompt for one news text, which is cut to ``budget`` tokens in its middle."""
         text = shield(text, self.added)
@@ -89,11 +131,11 @@ class Template:
         truncated = len(news) > budget
         if truncated:
             text = shield(str(self.tokenizer.decode(clip_middle(news, budget))).replace("\ufffd", ""), self.added)
-        tokens = self.encode(self.head + text + self.tail)
+        tokens = self.encode_prompt(text)
         if len(self._added_in(tokens)) != self._own_added:
             # A tokenizer that normalises may see an added token that the text does not spell: keep words only.
             text = " ".join(re.findall(r"\w+", text))
-            tokens = self.encode(self.head + text + self.tail)
+            tokens = self.encode_prompt(text)
         return Prompt(self.head + text + self.tail, tuple(tokens), text, truncated)
 
     def _added_in(self, tokens: Sequence[int]) -> list[int]:
@@ -115,7 +157,7 @@ class Plan:
     """The answer line cut into forced and free tokens, at the borders that training sees.
 
     A pre-tokeniser may merge ``:`` with what follows; such a token belongs to the label. The line is always
-    tokenised whole, behind the prompt's tail, never label by label.
+    tokenised whole, as the template does in training, never label by label.
     """
 
     def __init__(self, template: Template, taxonomy: Taxonomy) -> None:
@@ -126,7 +168,8 @@ class Plan:
         # The open slot's first token may hold the colon, so the forced text stops before it.
         self.open_lead = b":" if merging else b""
         leads = [self._lead(k, labels) for k, (_, labels) in enumerate(sets)] + [-len(self.open_lead)]
-        self.lead = self._between(self._first, 0, -len(FIELDS[0]) - 1, 0, leads[0])
+        begin = self._start(self._first, 0) + leads[0]
+        self.lead = tuple(token for token, a in self._tokenize(self._first) if a < begin)
         self.slots = tuple(self._slot(k, name, labels, leads) for k, (name, labels) in enumerate(sets))
 
     def _slot(self, k: int, name: str, labels: Sequence[str], leads: list[int]) -> Slot:
@@ -160,16 +203,9 @@ class Plan:
         return earlier + len(FIELDS[k]) + 1
 
     def _tokenize(self, values: list[str]) -> list[tuple[int, int]]:
-        """(token, first character) of the whole line as it is tokenised behind the prompt's tail."""
+        """(token, first character) of the whole line as the template cuts it."""
         line = ",".join(f"{name}:{value}" for name, value in zip(FIELDS, [*values, NO_STOCKS], strict=True))
-        anchor = self.template.tail
-        text = anchor + line + self.template.end
-        coded = self.template.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        pairs = list(zip(coded["input_ids"], coded["offset_mapping"], strict=True))
-        crossing = [text[a:b] for _, (a, b) in pairs if a < len(anchor) < b]
-        if crossing:
-            raise TaggerError("tokenizer", crossing[0], "must not merge the prompt's end with the answer")
-        return [(token, a - len(anchor)) for token, (a, _) in pairs if len(anchor) <= a < len(anchor) + len(line)]
+        return self.template.encode_answer(line)
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerBase) -> dict[int, bytes]:
@@ -316,11 +352,12 @@ class OpenSlot:
 class SlotDecoder:
     """Answers batches of prompts with a causal language model."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, taxonomy: Taxonomy) -> None:
-        # Without it torch multiplies the last position as a batch and copies the vocabulary's weights for every
-        # row (at::matmul folds only for weights that may need a gradient): 17 times slower in bf16 on a CPU.
-        self.model = model.requires_grad_(True)
-        self.template = Template(tokenizer)
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, taxonomy: Taxonomy, *,
+        template: Template | None = None,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.template = template or Template(tokenizer)
         self.plan = Plan(self.template, taxonomy)
         self.spelling = Spelling(tokenizer)
         self.end = self.template.encode(self.template.end)[0]

@@ -65,7 +65,9 @@ def write_page(path: str | Path, *, title: str, subtitle: str = "", sections: Se
     OSError
         If the file cannot be written.
     """
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("newsfactor"), autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("newsfactor", "pages"), autoescape=True, trim_blocks=True
+    )
     page = environment.get_template("report.html").render(
         title=title, subtitle=subtitle, sections=sections, lay_out=_lay_out, embed=_embed,
     )  # fmt: skip

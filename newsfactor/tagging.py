@@ -12,27 +12,33 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from peft import PeftConfig, PeftModel
 from rich.progress import Progress
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from newsfactor import decoding
-from newsfactor.decoding import Decoded, Prompt, SlotDecoder
+from newsfactor.decoding import Decoded, Prompt, SlotDecoder, Template
 from newsfactor.errors import InvalidValueError, TaggerError
 from newsfactor.prompting import news_text
-from newsfactor.schema import DATE_TYPE, LEVELS, NEWS, PROBABILITIES, TAGS, TIMEZONE, check
+from newsfactor.schema import DATE_TYPE, NEWS, TAGS, TIMEZONE, check
 from newsfactor.securities import NameIndex
 from newsfactor.tables import cache_folder
 from newsfactor.taxonomy import Taxonomy
+from newsfactor.templates import choose_template
+from newsfactor.weights import (
+    BUNDLED,
+    DTYPES,
+    RECORD,
+    apply_adapter,
+    hash_form,
+    hash_weights,
+    load_model,
+    native_dtype,
+    read_record,
+)
 
 log = logging.getLogger("newsfactor")
-
-BUNDLED = Path(__file__).parent / "models"
-RECORD = "newsfactor.json"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # A price move that is told, as in 涨超5%, 跌停, 收涨0.3%; limits on orders or prices of goods are not meant.
 _PRICE_MOVE = re.compile(
@@ -47,8 +53,8 @@ class Tagger:
     Attributes
     ----------
     fingerprint : str
-        Identifies weights, adapter, taxonomy, dtype, token budget and decoder: answers of another
-        fingerprint are never reused.
+        Identifies weights, adapter, taxonomy, dtype, token budget, named template and decoder: answers of
+        another fingerprint are never reused.
     trained_through : Timestamp or None
         The last day whose texts the model has seen, where its folder records it.
     """
@@ -56,18 +62,25 @@ class Tagger:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, taxonomy: Taxonomy | None = None,
         fingerprint: str, trained_through: str | None = None, max_tokens: int = 384,
+        template: Template | None = None,
     ) -> None:  # fmt: skip
         self.taxonomy = taxonomy or Taxonomy()
-        self.decoder = SlotDecoder(model.eval(), tokenizer, self.taxonomy)
+        for weights in model.parameters():
+            # Without it torch multiplies the last position as a batch and copies the vocabulary's weights for every
+            # row (at::matmul folds only for weights that may need a gradient): 17 times slower in bf16 on a CPU.
+            weights.requires_grad_(weights.is_floating_point())
+        self.decoder = SlotDecoder(model.eval(), tokenizer, self.taxonomy, template=template)
         self.max_tokens = max_tokens
         self.trained_through = None if trained_through is None else pd.Timestamp(trained_through)
         parts = [fingerprint, *map(str, self.taxonomy.slots), str(model.dtype), str(max_tokens), decoding.VERSION]
+        parts += filter(None, [self.decoder.template.signature])
         self.fingerprint = hashlib.sha1("\n".join(parts).encode()).hexdigest()[:16]
 
     @classmethod
     def load(
         cls, base: str | Path | None = None, *, adapter: str | Path | None = None, dtype: str | None = None,
-        device: str | None = None, trust_remote_code: bool = False,
+        device: str | None = None, quantization: str | None = None, template: str | None = None,
+        system: str | None = None, trust_remote_code: bool = False,
     ) -> Tagger:  # fmt: skip
         """Load a base model and, on top, a LoRA adapter.
 
@@ -81,11 +94,20 @@ class Tagger:
             If not given: bfloat16 where the processor computes in it, else float32 (CPU) or float16 (GPU).
         device : str, optional
             As torch names it; a GPU if there is one.
+        quantization : {"4bit"}, optional
+            The base in 4-bit NF4 with the adapter beside it, unmerged (needs the extra ``qlora``).
+        template : str, optional
+            The named template of LLaMA-Factory that the adapter was trained with, such as ``"intern2"``; see
+            :mod:`newsfactor.templates`. If not given: as the folder records it, else the tokenizer's own form.
+        system : str, optional
+            The system text that it was trained with, where that is not the template's own; ``""`` for none.
         trust_remote_code : bool
             Run code that comes with the checkpoint. Only for checkpoints that you trust.
 
         Raises
         ------
+        InvalidValueError
+            If there is no template of that name.
         TaggerError
             If the folder is missing, holds no safetensors, or the adapter does not fit the base.
         """
@@ -93,19 +115,31 @@ class Tagger:
         base = str(base or BUNDLED / "base")
         adapter = str(adapter) if adapter is not None else str(BUNDLED / "adapter") if bundled else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or _native_dtype(device)
+        dtype = dtype or native_dtype(device)
         if dtype not in DTYPES:
             raise InvalidValueError("dtype", dtype, f"must be one of {', '.join(DTYPES)}")
-        model, tokenizer = load_model(base, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
-        record = _read_record(base)
+        # A merged weight is rounded once: the sum is made in the type that the base is stored in, or float32.
+        first = "auto" if adapter is not None and dtype != "float32" and not quantization else DTYPES[dtype]
+        model, tokenizer = load_model(base, dtype=first, device=device, quantization=quantization, trust_remote_code=trust_remote_code)  # fmt: skip
+        record = read_record(base)
         if adapter is not None:
-            model = add_adapter(model, adapter).merge_and_unload()
-            record = {**record, **_read_record(adapter)}
+            model, own = apply_adapter(model, adapter, base=None if bundled else base, merge=quantization is None)
+            if not own and template is None:
+                log.warning("%s has no %s: prompts take the tokenizer's own form; name `template` if it was trained in another", adapter, RECORD)  # fmt: skip
+            record = {**record, **own}
+        if template is None:
+            template, system = record.get("template"), record.get("system") if system is None else system
+        form = choose_template(tokenizer, template, system=system)
+        if adapter is not None and record.get("prompt_sha1", hash_form(form)) != hash_form(form):
+            raise TaggerError("adapter", adapter, "was tuned with another prompt", remedy="tune it again, or install the version of this library and the tokenizer that tuned it")  # fmt: skip
         taxonomy = Taxonomy(**record["taxonomy"]) if "taxonomy" in record else None
-        weights = "\n".join(_hash_weights(folder) for folder in (base, adapter) if folder is not None)
+        weights = [
+            *(hash_weights(folder) for folder in (base, adapter) if folder is not None),
+            *filter(None, [quantization]),
+        ]
         return cls(
-            model.to(device), tokenizer, taxonomy=taxonomy, fingerprint=weights,  # type: ignore[arg-type]
-            trained_through=record.get("trained_through"),
+            model if quantization else model.to(DTYPES[dtype]), tokenizer, taxonomy=taxonomy, fingerprint="\n".join(weights),
+            trained_through=record.get("trained_through"), template=form,
         )  # fmt: skip
 
     def tag(
@@ -206,14 +240,8 @@ class Tagger:
                 "stock_scores": [],
                 "reports_price": False,
             }
-        levels = answer.probabilities["sentiment"]
         return {
-            **answer.labels,
-            "stocks": answer.stocks,
-            "stock_scores": answer.stock_scores,
-            "score": float(np.dot(levels, list(LEVELS.values()))),
-            **dict(zip(PROBABILITIES, levels, strict=True)),
-            **{f"p_{name}": max(answer.probabilities[name]) for name in ("event", "market", "industry")},
+            **answer.to_row(),
             "reports_price": answer.labels["event"] in _PRICE_EVENTS or bool(_PRICE_MOVE.search(text)),
             "status": "truncated" if prompt.truncated else "ok",
         }
@@ -233,75 +261,6 @@ class Tagger:
         fields["trained_through"] = pd.Series(self.trained_through or pd.NaT, index=news.index, dtype=DATE_TYPE)
         kept = [column for column in news.columns if column not in kinds]
         return check(pd.concat([news[kept], fields], axis=1), TAGS, parameter="tags")
-
-
-def load_model(
-    base: str, *, dtype: torch.dtype, trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal LM and its tokenizer, from safetensors alone.
-
-    Raises
-    ------
-    TaggerError
-        If the checkpoint cannot be loaded; the sentence names it and the cause.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError) as error:
-        raise TaggerError("base", base, "must be a causal LM in safetensors that transformers can load", remedy=str(error).split("\n")[0]) from error  # fmt: skip
-    return model, tokenizer
-
-
-def add_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
-    """The model with a PEFT adapter on it; refuses pickled weights and an adapter of another base."""
-    if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
-        raise TaggerError(
-            "adapter", adapter, "must hold adapter_model.safetensors", remedy="pickled weights are not loaded"
-        )
-    try:
-        config = PeftConfig.from_pretrained(adapter)
-        return PeftModel.from_pretrained(model, adapter, config=config, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise TaggerError("adapter", adapter, "must be a PEFT adapter that fits the base", remedy=str(error).split("\n")[0][:300]) from error  # fmt: skip
-
-
-def _native_dtype(device: str) -> str:
-    if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
-
-
-def _read_record(folder: str) -> dict[str, Any]:
-    path = Path(folder) / RECORD
-    if not path.is_file():
-        return {}
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TaggerError(RECORD, str(path), "must be JSON", remedy=str(error)) from error
-    return record
-
-
-def _hash_weights(folder: str) -> str:
-    """SHA-1 of the folder's weights and configuration; a hub name stands for itself.
-
-    Files over 1 GiB are hashed by size and 64 evenly spaced MiB: a 7B model takes a second, not a minute.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        return folder
-    total = hashlib.sha1()
-    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.json")]):
-        size = file.stat().st_size
-        total.update(f"{file.name} {size}".encode())
-        with file.open("rb") as stream:
-            for start in range(0, size, 1 << 20) if size < 1 << 30 else range(0, size, size // 64):
-                stream.seek(start)
-                total.update(stream.read(1 << 20))
-    return total.hexdigest()
 
 
 def _hash_prompt(prompt: Prompt | None, names: list[str] | None) -> str:

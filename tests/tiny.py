@@ -72,12 +72,15 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-def save_checkpoint(folder: Path, kind: str, tokenizer: PreTrainedTokenizerFast, *, width: int = 32) -> Path:
+def save_checkpoint(
+    folder: Path, kind: str, tokenizer: PreTrainedTokenizerFast, *, width: int = 32, seed: int = 0
+) -> Path:
     """A random checkpoint of a stock architecture, sharpened so that its choices are no ties."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = AutoConfig.for_model(
         kind, vocab_size=len(tokenizer), hidden_size=width, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, initializer_range=0.3,
+        pad_token_id=None,
     )  # fmt: skip
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
