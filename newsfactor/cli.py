@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
 import typer
@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from newsfactor.errors import NewsfactorError
+
+if TYPE_CHECKING:
+    from newsfactor.taxonomy import Taxonomy
 
 app = typer.Typer(
     help="From raw Chinese financial news to a tested, point-in-time factor.", no_args_is_help=True, add_completion=False,
@@ -125,6 +128,7 @@ def train(
     four_bit: Annotated[bool, typer.Option("--4bit", help="QLoRA: the base in 4 bits.")] = False,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without progress; keep the best.")] = None,
     template: Annotated[str | None, typer.Option(help="A template of LLaMA-Factory by name.")] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Label sets as JSON; the default ones if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of order and initialisation.")] = 0,
 ) -> None:  # fmt: skip
     """Tune a LoRA on labelled news by the article's recipe; killed and called again, it goes on."""
@@ -133,8 +137,9 @@ def train(
         from newsfactor.scoring import Scorecard
         from newsfactor.training import SCORECARD, fine_tune
 
+        sets = _load_taxonomy(taxonomy)
         folder = fine_tune(
-            read_labels(labels, dataset=dataset), output, base=base, held_out=held_out if test is None else test, rank=rank,
+            read_labels(labels, dataset=dataset, taxonomy=sets), output, taxonomy=sets, base=base, held_out=held_out if test is None else test, rank=rank,
             quantization="4bit" if four_bit else None, patience=patience, template=template, seed=seed,
             num_train_epochs=epochs, learning_rate=rate, per_device_train_batch_size=batch,
         )  # fmt: skip
@@ -155,12 +160,13 @@ def score(
     with _reported():
         from newsfactor.predictions import read_predictions
         from newsfactor.scoring import score_tags
+        from newsfactor.tables import read_table
 
         if tags is None and model is None:
             labelled, answers = read_predictions(gold)
         else:
             labelled = _read_gold(gold, dataset)
-            answers = pd.read_parquet(tags) if tags is not None else _tag_labels(model or "bundled", labelled)
+            answers = read_table(tags, parameter="tags") if tags is not None else _tag_labels(str(model), labelled)
         card = score_tags(labelled, answers)
         out_console.print(str(card))
         if out is not None:
@@ -215,44 +221,63 @@ def label_export(
     tags: Annotated[Path, typer.Argument(help="Tags of the news to choose from, such as tags.parquet of a run.")],
     sheet: Annotated[Path, typer.Argument(help="Excel file to write.")],
     size: Annotated[int, typer.Option(help="Items in the sheet.", min=1)] = 100,
-    labelled: Annotated[
-        Path | None, typer.Option(help="Labels that there are already; their news are left out.")
-    ] = None,
+    mix: Annotated[tuple[float, float, float], typer.Option(help="Shares of random, least confident and rare items.")] = (0.4, 0.4, 0.2),
+    labelled: Annotated[Path | None, typer.Option(help="Labels that there are already; their news are left out.")] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Label sets as JSON; the default ones if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
-) -> None:
+) -> None:  # fmt: skip
     """Write a sample worth labelling to an Excel sheet, with dropdowns and the model's own answers."""
     with _reported():
         from newsfactor.annotation import export_sheet
+        from newsfactor.tables import read_table
 
-        chosen = export_sheet(pd.read_parquet(tags), sheet, size=size, labelled=labelled, seed=seed)
-        _show(chosen["reason"].value_counts().rename_axis("reason").reset_index(name="items"), f"{sheet}")
+        table, sets = read_table(tags, parameter="tags"), _load_taxonomy(taxonomy)
+        chosen = export_sheet(table, sheet, size=size, mix=mix, labelled=labelled, seed=seed, taxonomy=sets)
+        reasons = chosen["reason"].str.split(":").str[0].value_counts(sort=False)
+        _show(reasons.rename_axis("chosen as").reset_index(name="items"), f"{sheet}")
 
 
 @label_app.command("import")
 def label_import(
     sheet: Annotated[Path, typer.Argument(help="Labelled Excel file.")],
-    labels: Annotated[Path, typer.Argument(help="Labels to merge it into: json, jsonl, csv, xlsx or parquet.")],
-) -> None:
-    """Check a labelled sheet and merge it into the labels."""
+    labels: Annotated[Path, typer.Argument(help="Labels to merge it into: json, jsonl, csv, xlsx or parquet; made if there are none.")],
+    layout: Annotated[str, typer.Option(help="Form of JSON records for LLaMA-Factory: alpaca or sharegpt.")] = "alpaca",
+    taxonomy: Annotated[Path | None, typer.Option(help="Label sets as JSON; the default ones if not given.")] = None,
+) -> None:  # fmt: skip
+    """Check a labelled sheet and merge it into the labels; a bad row changes nothing."""
     with _reported():
         from newsfactor.annotation import import_sheet
         from newsfactor.labels import write_labels
 
-        merged = import_sheet(sheet, into=labels)
-        write_labels(merged, labels)
-        out_console.print(f"{labels}: {len(merged)} labels", soft_wrap=True)
+        sets = _load_taxonomy(taxonomy)
+        merged = import_sheet(sheet, into=labels, taxonomy=sets)
+        write_labels(merged, labels, layout=layout, taxonomy=sets)
+        counts = [(name, merged.attrs[name]) for name in ("added", "changed", "unchanged", "mended")]
+        _show(pd.DataFrame([*counts, ("labels in all", len(merged))], columns=["rows", "count"]), f"{labels}")
 
 
 @label_app.command("agreement")
 def label_agreement(
-    first: Annotated[Path, typer.Argument(help="One annotator's labels.")],
+    first: Annotated[Path, typer.Argument(help="One annotator's labels: any label file or sheet.")],
     second: Annotated[Path, typer.Argument(help="The other's.")],
+    out: Annotated[Path | None, typer.Option(help="File for every disagreement: csv or parquet.")] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Label sets as JSON; the default ones if not given.")] = None,
 ) -> None:
     """Compare two annotators: agreement, Cohen's kappa, and where they differ."""
     with _reported():
         from newsfactor.annotation import agreement
+        from newsfactor.tables import write_table
 
-        out_console.print(str(agreement(first, second)))
+        result = agreement(first, second, taxonomy=_load_taxonomy(taxonomy))
+        out_console.print(str(result), soft_wrap=True)
+        if out is not None:
+            write_table(result.disagreements, out)
+
+
+def _load_taxonomy(path: Path | None) -> Taxonomy | None:
+    from newsfactor.taxonomy import Taxonomy
+
+    return None if path is None else Taxonomy.load(path)
 
 
 def _read_gold(path: Path, dataset: str | None) -> pd.DataFrame:
@@ -274,7 +299,7 @@ def _tag_labels(model: str, labels: pd.DataFrame) -> pd.DataFrame:
     for name in options:
         if name not in known:
             raise InvalidValueError("model", name, f"must be a folder and options of {', '.join(known)}")
-    tagger = Tagger.load(None if base == "bundled" else base, **options)
+    tagger = Tagger.load(None if base == "bundled" else base, **options)  # type: ignore[arg-type]
     known_as = labels["news_id"] if "news_id" in labels.columns else labels.index.map(str)
     table = pd.DataFrame({"news_id": known_as, "published_at": "2000-01-01", "title": "", "content": labels["text"]})
     return tagger.tag(read_news(table, timezone="Asia/Shanghai"), cache=False)

@@ -83,9 +83,12 @@ class Template:
         if self.tokenizer.chat_template is None:
             return f"{self.tokenizer.bos_token or ''}{user_turn(text)}\n\n"
         turn = [{"role": "user", "content": user_turn(text)}]
-        # Qwen3 and its kin open a thinking block unless told not to.
+        # Qwen3 and its kin open a thinking block unless told not to; Llama 3.1 and its kin write today's date, and a
+        # prompt must be the same on every day.
         return str(
-            self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+            self.tokenizer.apply_chat_template(
+                turn, tokenize=False, add_generation_prompt=True, enable_thinking=False, date_string="26 Jul 2024"
+            )
         )
 
     def _render_end(self) -> str:

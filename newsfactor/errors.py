@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class NewsfactorError(Exception):
     """Base of all errors that this library raises on purpose."""
@@ -36,7 +38,12 @@ class AnswerFormatError(InvalidValueError):
 
 
 class TableError(InvalidValueError):
-    """A table with a missing column, a wrong type, a duplicate key or an impossible value."""
+    """A table with a missing column, a wrong type, a duplicate key or an impossible value.
+
+    ``problems`` lists every bad record of a file of labels: (index, reason).
+    """
+
+    problems: Sequence[tuple[int, str]] = ()
 
 
 class UnreadableFileError(InvalidValueError):

@@ -76,8 +76,11 @@ def open_source(labels: Any, dataset: str | None) -> Source:
     return Source(list(enumerate(labels)))
 
 
-def write_dataset(records: Sequence[Mapping[str, Any]], path: Path, *, dataset: str, layout: str) -> None:
+def write_dataset(records: Sequence[Mapping[str, Any]], path: Path, *, dataset: str | None, layout: str) -> None:
     """Write records as ``.json`` or ``.jsonl`` and their entry into ``dataset_info.json`` beside it.
+
+    Entries that name the file already are renewed, for their SHA-1 would be wrong. Without such an entry and
+    without ``dataset`` the file's name becomes that of a new one.
 
     Raises
     ------
@@ -86,6 +89,9 @@ def write_dataset(records: Sequence[Mapping[str, Any]], path: Path, *, dataset: 
     """
     info = path.with_name(INFO)
     entries = _read_info(info) if info.exists() else {}
+    named = [name for name, old in entries.items() if isinstance(old, dict) and old.get("file_name") == path.name]
+    if dataset is not None or not named:
+        named.append(dataset or path.stem)
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     text = "[\n" + ",\n".join(lines) + "\n]\n" if path.suffix.lower() == ".json" else "\n".join(lines) + "\n"
     data = text.encode()
@@ -96,7 +102,7 @@ def write_dataset(records: Sequence[Mapping[str, Any]], path: Path, *, dataset: 
         entry |= {"formatting": "sharegpt", "columns": {"messages": MESSAGES}, "tags": SHAREGPT}
     _replace_file(path, data)
     # LLaMA-Factory opens this file in the machine's own encoding: only ASCII reads the same everywhere.
-    _replace_file(info, json.dumps({**entries, dataset: entry}, indent=2).encode("ascii"))
+    _replace_file(info, json.dumps(entries | dict.fromkeys(named, entry), indent=2).encode("ascii"))
 
 
 def write_cells(sheet: Any, table: pd.DataFrame) -> None:

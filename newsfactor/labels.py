@@ -130,7 +130,7 @@ def write_labels(
         Ends in ``.json``, ``.jsonl``, ``.csv``, ``.xlsx`` (cells are text, never formulas) or ``.parquet``, in a
         folder that exists.
     dataset : str, optional
-        Name of the entry in ``dataset_info.json``; the file's name without its suffix if not given.
+        Name of the entry in ``dataset_info.json``; if not given that which the file has, else its name without suffix.
     layout : {"alpaca", "sharegpt"}
         LLaMA-Factory's form of the records of a JSON file.
     taxonomy : Taxonomy, optional
@@ -159,7 +159,7 @@ def write_labels(
         raise InvalidValueError("path", str(path), "must lie in an existing folder")
     frame = read_labels(labels, taxonomy=taxonomy)
     if suffix in (".json", ".jsonl"):
-        write_dataset(_to_records(frame, layout), path, dataset=dataset or path.stem, layout=layout)
+        write_dataset(_to_records(frame, layout), path, dataset=dataset, layout=layout)
     elif suffix == ".xlsx":
         book = openpyxl.Workbook()
         write_cells(book.active, flatten(frame))
@@ -336,7 +336,7 @@ def _list_problems(problems: list[tuple[int, str]], source: Source, total: int) 
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     bad = f"{len(problems)} bad of {total}"
     error = TableError("labels", bad, "must all be of the article's form", source.place, shown + more)
-    error.problems = problems  # type: ignore[attr-defined]
+    error.problems = problems
     return error
 
 

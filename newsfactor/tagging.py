@@ -138,7 +138,8 @@ class Tagger:
             *filter(None, [quantization]),
         ]
         return cls(
-            model if quantization else model.to(DTYPES[dtype]), tokenizer, taxonomy=taxonomy, fingerprint="\n".join(weights),
+            model if quantization else model.to(DTYPES[dtype]), tokenizer, taxonomy=taxonomy,  # type: ignore[arg-type]
+            fingerprint="\n".join(weights),
             trained_through=record.get("trained_through"), template=form,
         )  # fmt: skip
 

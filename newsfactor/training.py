@@ -130,8 +130,9 @@ def fine_tune(
         quantization=quantization, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     form = choose_template(tokenizer, template)
-    record = {
-        "base": describe_base(base),
+    origin = describe_base(base)
+    record: dict[str, Any] = {
+        "base": origin,
         "template": template,
         "prompt_sha1": hash_form(form),
         "taxonomy": {"events": taxonomy.events, "markets": taxonomy.markets, "industries": taxonomy.industries},
@@ -146,7 +147,7 @@ def fine_tune(
     checkpoint = _begin(folder, record)
     # peft's prepare_model_for_kbit_training would lift embedding and head to float32: 4.4 GB of Qwen2.5-7B's.
     tuned = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))  # fmt: skip
-    tuned.peft_config["default"].base_model_name_or_path = record["base"]["name"]
+    tuned.peft_config["default"].base_model_name_or_path = origin["name"]
     trainer = _Tuner(
         tuned, form, train, judged, taxonomy, patience=patience, progress=progress,
         settings={"output_dir": str(folder), "seed": seed, **_device_settings(on_gpu), **ARTICLE_RECIPE, **settings},
@@ -174,7 +175,7 @@ def split_labels(
     story = labels["story_id"] if "story_id" in labels.columns else labels["text"]
     group = pd.factorize(story.fillna(labels["text"]))[0]
     if "published_at" in labels.columns and labels["published_at"].notna().all():
-        order = labels["published_at"].groupby(group).max().sort_values(ascending=False, kind="stable").index
+        order = labels["published_at"].groupby(group).max().sort_values(ascending=False, kind="stable").index.to_numpy()
     else:
         order = np.random.default_rng(seed).permutation(group.max() + 1)
     size = np.bincount(group)[order].cumsum()
@@ -267,12 +268,12 @@ class _Tuner(Trainer):
         self.add_callback(_Bar(progress))
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
-        self._form, self._judged, self._taxonomy = form, judged, taxonomy
+        self._tuned, self._form, self._judged, self._taxonomy = model, form, judged, taxonomy
 
     def score(self, repeats: int) -> Scorecard:
         """The held-out part against the model as it is now."""
-        self.model.eval()
-        decoder = SlotDecoder(self.model, self._form.tokenizer, self._taxonomy, template=self._form)
+        self._tuned.eval()
+        decoder = SlotDecoder(self._tuned, self._form.tokenizer, self._taxonomy, template=self._form)
         texts = self._judged["text"].tolist()
         answers: list[Any] = [None] * len(texts)
         order = np.argsort([len(text) for text in texts], kind="stable")
@@ -294,7 +295,7 @@ class _Tuner(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # Trainer's own would add a pickle of the arguments, and ask the hub about the vocabulary.
         folder = output_dir or self.args.output_dir
-        self.model.save_pretrained(folder, state_dict=state_dict, save_embedding_layers=False)
+        self._tuned.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 class _Bar(TrainerCallback):
@@ -336,7 +337,10 @@ def _device_settings(on_gpu: bool) -> dict[str, Any]:
 def _pairs(labels: pd.DataFrame) -> list[tuple[str, str]]:
     columns = ("text", "event", "market", "industry", "sentiment", "stocks")
     rows = labels[list(columns)].itertuples(index=False)
-    return [(text, str(Answer(*fields, tuple(stocks)))) for text, *fields, stocks in rows]
+    return [
+        (text, str(Answer(event, market, industry, sentiment, tuple(stocks))))
+        for text, event, market, industry, sentiment, stocks in rows
+    ]
 
 
 def _hash_labels(labels: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from newsfactor.decoding import Template
 from newsfactor.errors import InvalidValueError, MissingExtraError, TaggerError
@@ -55,7 +55,7 @@ def load_model(
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise TaggerError("base", base, "must be a causal LM in safetensors that transformers can load", remedy=str(error).split("\n")[0]) from error  # fmt: skip
-    return model if quantization else model.to(device), tokenizer
+    return model if quantization else model.to(device), tokenizer  # type: ignore[arg-type]
 
 
 def apply_adapter(

@@ -66,7 +66,7 @@ def test_labelling_goes_round(folder, tmp_path):
     tags = tagger.tag(nf.read_news(news, timezone="Asia/Shanghai"), cache=False, progress=False)
     nf.write_table(tags, tmp_path / "tags.parquet")
     assert "random" in call("label", "export", tmp_path / "tags.parquet", tmp_path / "round.xlsx", "--size", 10)
-    assert "10 labels" in call("label", "import", tmp_path / "round.xlsx", tmp_path / "own.json")
+    assert "labels in all" in call("label", "import", tmp_path / "round.xlsx", tmp_path / "own.json")
     assert len(read_labels(tmp_path / "own.json")) == 10
     assert "10" in call("label", "agreement", tmp_path / "round.xlsx", tmp_path / "own.json")
 

@@ -384,6 +384,15 @@ def test_other_datasets_are_kept(tmp_path):
     assert [len(load_as_llama_factory(tmp_path, name)) for name in info] == [1, 1]
 
 
+def test_no_entry_of_a_rewritten_file_is_left_with_an_old_sha1(tmp_path):
+    write_labels(RECORDS, tmp_path / "labels.json", dataset="own")
+    write_labels(RECORDS[:1], tmp_path / "labels.json")
+    assert list(json.loads((tmp_path / "dataset_info.json").read_text())) == ["own"]
+    assert len(read_labels(tmp_path)) == 1
+    write_labels(RECORDS[1:], tmp_path / "labels.json", dataset="second")
+    assert [len(read_labels(tmp_path, dataset=name)) for name in ("own", "second")] == [1, 1]
+
+
 def test_a_broken_dataset_info_is_left_alone(tmp_path):
     (tmp_path / "dataset_info.json").write_text("{", encoding="utf-8")
     with pytest.raises(UnreadableFileError, match="dataset_info"):
