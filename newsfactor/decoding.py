@@ -19,11 +19,12 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from newsfactor.errors import TaggerError
-from newsfactor.prompting import FIELDS, MAX_STOCKS, NO_STOCKS, clip_middle, shield, user_turn
+from newsfactor.prompting import FIELDS, HINT, MAX_STOCKS, NO_STOCKS, clip_middle, shield, user_turn
 from newsfactor.schema import LEVELS, PROBABILITIES
 from newsfactor.taxonomy import Taxonomy
 
 VERSION = "2"
+MAX_TOKENS = 384  # of one news text, in training and tagging alike
 SEPARATOR = "、".encode()
 _MARK = "\ue000"
 _LONGEST_NAME = 10
@@ -32,9 +33,10 @@ _WORD_RUN = re.compile(r"[\u3400-\u9fffA-Za-z0-9*·&-]{2,}")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One rendered prompt: its string (hashed by the journal), its tokens, the shielded text."""
+    """One rendered prompt: its string (hashed by the journal), the news and hint in it, its tokens, the shielded news."""
 
     rendered: str
+    shown: str
     tokens: tuple[int, ...]
     text: str
     truncated: bool
@@ -127,19 +129,22 @@ class Template:
         starts = [start for start, _ in coded["offset_mapping"]]
         return list(coded["input_ids"]), sum(start < len(before) for start in starts)
 
-    def fill(self, text: str, budget: int) -> Prompt:
-        """The prompt for one news text, which is cut to ``budget`` tokens in its middle."""
-        text = shield(text, self.added)
+    def fill(self, text: str, budget: int, hint: str = "") -> Prompt:
+        """The prompt for one news text, which is cut to ``budget`` tokens in its middle; the hint is a line behind it."""
+        # News that spells the hint's mark must not pass for one.
+        text = shield(text.replace(HINT, f"{HINT[:-1]} {HINT[-1]}"), self.added)
         news = self.encode(text)
         truncated = len(news) > budget
         if truncated:
             text = shield(str(self.tokenizer.decode(clip_middle(news, budget))).replace("\ufffd", ""), self.added)
-        tokens = self.encode_prompt(text)
+        behind = f"\n{shield(hint, self.added)}" if hint else ""
+        tokens = self.encode_prompt(text + behind)
         if len(self._added_in(tokens)) != self._own_added:
             # A tokenizer that normalises may see an added token that the text does not spell: keep words only.
             text = " ".join(re.findall(r"\w+", text))
-            tokens = self.encode_prompt(text)
-        return Prompt(self.head + text + self.tail, tuple(tokens), text, truncated)
+            tokens = self.encode_prompt(text + behind)
+        shown = text + behind
+        return Prompt(self.head + shown + self.tail, shown, tuple(tokens), text, truncated)
 
     def _added_in(self, tokens: Sequence[int]) -> list[int]:
         numbers = set(self.added.values())

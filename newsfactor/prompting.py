@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from newsfactor.errors import AnswerFormatError
@@ -14,6 +14,9 @@ INSTRUCTION = "请分析上述新闻中涉及到的金融事件,对应市场,关
 FIELDS = ("事件", "市场", "行业", "情感", "关联")
 NO_STOCKS = "无"
 MAX_STOCKS = 8
+
+HINT = "候选:"
+_MAX_HINTS = 10
 
 _HEADLINE = re.compile(r"^【[^】]*】")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -47,6 +50,18 @@ def news_text(title: str | None, content: str | None) -> str:
 def user_turn(text: str) -> str:
     """The alpaca form of one news item: instruction, newline, news."""
     return f"{INSTRUCTION}\n{text}"
+
+
+def hint_line(candidates: Mapping[str, str]) -> str:
+    """The line behind the news that tells which listed names stand in it, each with its industry where one is known.
+
+    Examples
+    --------
+    >>> hint_line({"绿通科技": "汽车", "海川重工": ""})
+    '候选:绿通科技(汽车)、海川重工'
+    """
+    told = [f"{name}({industry})" if industry else name for name, industry in list(candidates.items())[:_MAX_HINTS]]
+    return HINT + ("、".join(told) or NO_STOCKS)
 
 
 def shield(text: str, added_tokens: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from newsfactor.codes import limit_rates, normalize_code
 from newsfactor.errors import NotAShareError, TableError
-from newsfactor.schema import DATE_TYPE, PRICES, SECURITIES, UNIVERSE, check, place
+from newsfactor.schema import DATE_TYPE, PRICES, SECURITIES, TIMEZONE, UNIVERSE, check, place
 
 # Ex-date and first-day marks take characters of the name away (XD中信建), so such a name identifies nothing.
 _DAY_MARK = re.compile(r"^(XD|XR|DR|[NC](?=[\u4e00-\u9fff]))")
@@ -263,6 +263,28 @@ class NameIndex:
                 found.append((start, name))
                 reached = start - length
         return found
+
+
+def find_candidates(securities: pd.DataFrame, texts: Sequence[str], times: pd.Series) -> list[dict[str, str]]:
+    """For each text the names in it that were in use at its time, in order of appearance, each with its industry.
+
+    The industry is the Shenwan level-1 class as of the day, ``港股`` for a Hong Kong share, empty where unknown. A name
+    of several codes has the mainland one's.
+    """
+    index = NameIndex(securities)
+    days = times.dt.tz_convert(TIMEZONE).dt.normalize().dt.tz_localize(None)
+    found: list[tuple[int, str, str, pd.Timestamp]] = []
+    for k, (text, day) in enumerate(zip(texts, days, strict=True)):
+        for name in dict.fromkeys(name for _, name in index.find(text, day)):
+            codes = [span.code for span in index.resolve(name, day)]
+            found.append((k, name, min(codes, key=lambda code: (code.endswith("HK"), code)), day))
+    keys = pd.DataFrame(found, columns=["row", "name", "code", "date"])
+    industry = facts_at(securities, "sw1", keys)["value"].astype("str") if found else pd.Series(dtype="str")
+    industry = industry.fillna("").mask(keys["code"].str.endswith("HK"), "港股")
+    candidates: list[dict[str, str]] = [{} for _ in texts]
+    for row, name, value in zip(keys["row"], keys["name"], industry, strict=True):
+        candidates[row][name] = value
+    return candidates
 
 
 def universe(securities: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:

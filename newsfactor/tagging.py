@@ -18,11 +18,11 @@ from rich.progress import Progress
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from newsfactor import decoding
-from newsfactor.decoding import Decoded, Prompt, SlotDecoder, Template
+from newsfactor.decoding import MAX_TOKENS, Decoded, Prompt, SlotDecoder, Template
 from newsfactor.errors import InvalidValueError, TaggerError
-from newsfactor.prompting import news_text
-from newsfactor.schema import DATE_TYPE, NEWS, TAGS, TIMEZONE, check
-from newsfactor.securities import NameIndex
+from newsfactor.prompting import hint_line, news_text
+from newsfactor.schema import DATE_TYPE, NEWS, TAGS, check
+from newsfactor.securities import find_candidates
 from newsfactor.tables import cache_folder
 from newsfactor.taxonomy import Taxonomy
 from newsfactor.templates import choose_template
@@ -57,12 +57,13 @@ class Tagger:
         another fingerprint are never reused.
     trained_through : Timestamp or None
         The last day whose texts the model has seen, where its folder records it.
+    hints : bool
+        Whether the model was tuned with securities, so that it can be told the candidates.
     """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, taxonomy: Taxonomy | None = None,
-        fingerprint: str, trained_through: str | None = None, max_tokens: int = 384,
-        template: Template | None = None,
+        fingerprint: str, trained_through: str | None = None, hints: bool = False, template: Template | None = None,
     ) -> None:  # fmt: skip
         self.taxonomy = taxonomy or Taxonomy()
         for weights in model.parameters():
@@ -70,9 +71,9 @@ class Tagger:
             # row (at::matmul folds only for weights that may need a gradient): 17 times slower in bf16 on a CPU.
             weights.requires_grad_(weights.is_floating_point())
         self.decoder = SlotDecoder(model.eval(), tokenizer, self.taxonomy, template=template)
-        self.max_tokens = max_tokens
+        self.hints = hints
         self.trained_through = None if trained_through is None else pd.Timestamp(trained_through)
-        parts = [fingerprint, *map(str, self.taxonomy.slots), str(model.dtype), str(max_tokens), decoding.VERSION]
+        parts = [fingerprint, *map(str, self.taxonomy.slots), str(model.dtype), str(MAX_TOKENS), decoding.VERSION]
         parts += filter(None, [self.decoder.template.signature])
         self.fingerprint = hashlib.sha1("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -140,7 +141,7 @@ class Tagger:
         return cls(
             model if quantization else model.to(DTYPES[dtype]), tokenizer, taxonomy=taxonomy,  # type: ignore[arg-type]
             fingerprint="\n".join(weights),
-            trained_through=record.get("trained_through"), template=form,
+            trained_through=record.get("trained_through"), hints=bool(record.get("hints")), template=form,
         )  # fmt: skip
 
     def tag(
@@ -154,8 +155,9 @@ class Tagger:
         news : DataFrame
             NEWS, any order and index.
         securities : DataFrame, optional
-            SECURITIES: the stocks are then chosen among the names valid at the news time. Without it
-            they are chosen among all short spans of the text.
+            SECURITIES: the stocks are then chosen among the names valid at the news time, and a model that was
+            tuned with securities is told them and their industries. Without it they are chosen among all
+            short spans of the text.
         batch_size : int
             Prompts per batch; each finished batch is kept.
         cache : path or bool
@@ -177,8 +179,15 @@ class Tagger:
         """
         check(news, NEWS, parameter="news")
         texts = [news_text(title, content) for title, content in zip(news["title"], news["content"], strict=True)]
-        candidates = self._candidates(texts, news["available_at"], securities)
-        prompts = [self.decoder.template.fill(text, self.max_tokens) if text else None for text in texts]
+        candidates: list[Any] = [None] * len(texts)
+        if securities is not None:
+            candidates = [*find_candidates(securities, texts, news["available_at"])]
+        hints = [hint_line(names) if self.hints and names is not None else "" for names in candidates]
+        prompts = [
+            self.decoder.template.fill(text, MAX_TOKENS, hint) if text else None
+            for text, hint in zip(texts, hints, strict=True)
+        ]
+        candidates = [names if names is None else list(names) for names in candidates]
         keys = [_hash_prompt(prompt, names) for prompt, names in zip(prompts, candidates, strict=True)]
         with _open_journal(cache, self.fingerprint) as journal:
             answers = self._answer(prompts, candidates, keys, journal, batch_size, progress)
@@ -186,18 +195,6 @@ class Tagger:
             self._row(text, prompt, answers.get(key)) for text, prompt, key in zip(texts, prompts, keys, strict=True)
         ]
         return self._assemble(news, rows)
-
-    def _candidates(
-        self, texts: Sequence[str], times: pd.Series, securities: pd.DataFrame | None
-    ) -> list[list[str] | None]:
-        if securities is None:
-            return [None] * len(texts)
-        index = NameIndex(securities)
-        days = times.dt.tz_convert(TIMEZONE).dt.normalize().dt.tz_localize(None)
-        return [
-            list(dict.fromkeys(name for _, name in index.find(text, day)))
-            for text, day in zip(texts, days, strict=True)
-        ]
 
     def _answer(
         self, prompts: Sequence[Prompt | None], candidates: Sequence[list[str] | None], keys: Sequence[str],

@@ -30,11 +30,12 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from newsfactor.decoding import SlotDecoder, Template
+from newsfactor.decoding import MAX_TOKENS, SlotDecoder, Template
 from newsfactor.errors import InvalidValueError, TableError
 from newsfactor.labels import read_labels
-from newsfactor.prompting import Answer
+from newsfactor.prompting import Answer, hint_line
 from newsfactor.scoring import Scorecard, score_tags
+from newsfactor.securities import find_candidates
 from newsfactor.taxonomy import Taxonomy
 from newsfactor.templates import choose_template
 from newsfactor.weights import BUNDLED, DTYPES, RECORD, apply_adapter, describe_base, hash_form, load_model
@@ -56,8 +57,8 @@ _JUDGED = (("event", "accuracy"), ("market", "accuracy"), ("industry", "accuracy
 def fine_tune(
     labels: Any, output_dir: str | Path, *, base: str | Path | None = None, held_out: float | Any = 0.1, rank: int = 8,
     quantization: str | None = None, patience: int | None = None, template: str | None = None,
-    taxonomy: Taxonomy | None = None, trained_through: str | None = None, seed: int = 0,
-    trust_remote_code: bool = False, progress: bool = True, **settings: Any,
+    securities: pd.DataFrame | None = None, taxonomy: Taxonomy | None = None, trained_through: str | None = None,
+    seed: int = 0, trust_remote_code: bool = False, progress: bool = True, **settings: Any,
 ) -> Path:  # fmt: skip
     """Tune a LoRA adapter on labelled news; the loss is on the answer alone.
 
@@ -88,6 +89,9 @@ def fine_tune(
         it the last epoch is kept.
     template : str, optional
         A template of LLaMA-Factory by name, instead of the tokenizer's own.
+    securities : DataFrame, optional
+        SECURITIES: each record with a ``published_at`` is then learnt twice, alone and with a line that tells the listed
+        names in it and their industries, as ``Tagger.tag(news, securities=...)`` will tell them.
     taxonomy : Taxonomy, optional
         The label sets; the default ones if not given.
     trained_through : str, optional
@@ -136,6 +140,7 @@ def fine_tune(
         "template": template,
         "prompt_sha1": hash_form(form),
         "taxonomy": {"events": taxonomy.events, "markets": taxonomy.markets, "industries": taxonomy.industries},
+        "hints": securities is not None,
         "records": len(train),
         "records_sha1": _hash_labels(train),
         "held_out": len(judged),
@@ -148,8 +153,9 @@ def fine_tune(
     # peft's prepare_model_for_kbit_training would lift embedding and head to float32: 4.4 GB of Qwen2.5-7B's.
     tuned = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))  # fmt: skip
     tuned.peft_config["default"].base_model_name_or_path = origin["name"]
+    examples = [encode_example(form, *pair) for pair in (*_pairs(train), *_hinted(train, securities))]
     trainer = _Tuner(
-        tuned, form, train, judged, taxonomy, patience=patience, progress=progress,
+        tuned, form, examples, judged, taxonomy, patience=patience, progress=progress,
         settings={"output_dir": str(folder), "seed": seed, **_device_settings(on_gpu), **ARTICLE_RECIPE, **settings},
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -183,9 +189,9 @@ def split_labels(
     return labels[~chosen].reset_index(drop=True), labels[chosen].drop_duplicates("text", ignore_index=True)
 
 
-def encode_example(template: Template, text: str, answer: str) -> dict[str, list[int]]:
+def encode_example(template: Template, text: str, answer: str, hint: str = "") -> dict[str, list[int]]:
     """Tokens of prompt and answer as the template joins them, with the loss on the answer and its end alone."""
-    tokens, start = template.join(text, answer)
+    tokens, start = template.join(template.fill(text, MAX_TOKENS, hint).shown, answer)
     return {
         "input_ids": tokens,
         "attention_mask": [1] * len(tokens),
@@ -249,7 +255,7 @@ class _Tuner(Trainer):
     """transformers' Trainer that judges an epoch by the task's own figures."""
 
     def __init__(
-        self, model: PeftModel, form: Template, train: pd.DataFrame, judged: pd.DataFrame, taxonomy: Taxonomy, *,
+        self, model: PeftModel, form: Template, examples: list[Any], judged: pd.DataFrame, taxonomy: Taxonomy, *,
         patience: int | None, progress: bool, settings: dict[str, Any],
     ) -> None:  # fmt: skip
         strategy = "no" if judged.empty else "epoch"
@@ -258,7 +264,6 @@ class _Tuner(Trainer):
             "report_to": [], "save_strategy": "epoch", "save_total_limit": 1, "eval_strategy": strategy, "logging_steps": 0.02,
             "disable_tqdm": True, **chosen, **settings,
         })  # fmt: skip
-        examples = [encode_example(form, text, answer) for text, answer in _pairs(train)]
         super().__init__(
             model=model, args=arguments, train_dataset=examples, eval_dataset=None if judged.empty else examples[:1],  # type: ignore[arg-type]
             data_collator=_collator(form.tokenizer),
@@ -273,12 +278,12 @@ class _Tuner(Trainer):
     def score(self, repeats: int) -> Scorecard:
         """The held-out part against the model as it is now."""
         self._tuned.eval()
-        decoder = SlotDecoder(self._tuned, self._form.tokenizer, self._taxonomy, template=self._form)
+        decoder = SlotDecoder(self._tuned.get_base_model(), self._form.tokenizer, self._taxonomy, template=self._form)
         texts = self._judged["text"].tolist()
         answers: list[Any] = [None] * len(texts)
         order = np.argsort([len(text) for text in texts], kind="stable")
         for rows in np.array_split(order, -(-len(order) // 32)):
-            prompts = [self._form.fill(texts[k], max(map(len, texts))) for k in rows]
+            prompts = [self._form.fill(texts[k], MAX_TOKENS) for k in rows]
             for k, answer in zip(rows, decoder.decode(prompts, [None] * len(rows)), strict=True):
                 answers[k] = {"text": texts[k], "status": "ok", **answer.to_row()}
         return score_tags(self._judged, pd.DataFrame(answers), repeats=repeats)
@@ -341,6 +346,15 @@ def _pairs(labels: pd.DataFrame) -> list[tuple[str, str]]:
         (text, str(Answer(event, market, industry, sentiment, tuple(stocks))))
         for text, event, market, industry, sentiment, stocks in rows
     ]
+
+
+def _hinted(labels: pd.DataFrame, securities: pd.DataFrame | None) -> list[tuple[str, str, str]]:
+    """Text, answer and hint of the records whose time is known."""
+    if securities is None or "published_at" not in labels.columns:
+        return []
+    timed = labels[labels["published_at"].notna()]
+    candidates = find_candidates(securities, timed["text"].tolist(), timed["published_at"])
+    return [(text, line, hint_line(names)) for (text, line), names in zip(_pairs(timed), candidates, strict=True)]
 
 
 def _hash_labels(labels: pd.DataFrame) -> str:

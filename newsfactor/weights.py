@@ -84,7 +84,7 @@ def apply_adapter(
         tuned = PeftModel.from_pretrained(model, adapter, config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise TaggerError("adapter", adapter, "must be a PEFT adapter that fits the base", remedy=str(error).split("\n")[0][:300]) from error  # fmt: skip
-    return (tuned.merge_and_unload() if merge else tuned), record  # type: ignore[return-value]
+    return (tuned.merge_and_unload() if merge else tuned.get_base_model()), record  # type: ignore[return-value]
 
 
 def native_dtype(device: str) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from newsfactor.errors import InvalidValueError, TableError
-from newsfactor.securities import NameIndex, facts_at, read_securities, strip_marks, universe
+from newsfactor.securities import NameIndex, facts_at, find_candidates, read_securities, strip_marks, universe
 
 CURRENT = pd.DataFrame(
     {
@@ -144,3 +144,17 @@ def test_sightings_that_overlap_cut_no_name_short():
     index = NameIndex(read_securities(CURRENT, names))
     assert codes(index, "海川重工", "2026-07-30") == [("00005.HK", "current"), ("600001.SH", "observed")]
     assert codes(index, "海川重工甲", "2021-01-04") == [("600001.SH", "observed")]
+
+
+def test_candidates_have_the_industry_of_the_day(securities):
+    times = pd.Series(
+        pd.to_datetime(["2022-05-06 21:00", "2026-07-06 08:00", "2026-07-06 08:00"]).tz_localize("Asia/Shanghai")
+    )
+    texts = ["海川重工与方岳氏炭材签约，海川重工称……", "青禾生物中标，海川重工未中标", "大盘上涨"]
+    found = find_candidates(securities, texts, times)
+    assert found == [
+        {"海川重工": "钢铁", "方岳氏炭材": "电力设备"},
+        {"青禾生物": "医药生物", "海川重工": "机械设备"},
+        {},
+    ]
+    assert [list(names) for names in found] == [["海川重工", "方岳氏炭材"], ["青禾生物", "海川重工"], []]

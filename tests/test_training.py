@@ -24,6 +24,7 @@ from newsfactor.comparison import compare_tags
 from newsfactor.decoding import Template
 from newsfactor.errors import InvalidValueError, TableError, TaggerError, UnreadableFileError
 from newsfactor.prompting import Answer
+from newsfactor.securities import read_securities
 from newsfactor.tagging import Tagger
 from newsfactor.taxonomy import Taxonomy
 from newsfactor.training import encode_example, fine_tune, merge_adapter, split_labels
@@ -155,8 +156,10 @@ def test_each_epoch_is_judged_and_the_best_one_kept(base, tmp_path):
     card = json.loads((folder / "scorecard.json").read_text())
     figures = {(row["field"], row["metric"]): row["value"] for row in card["figures"]}
     assert figures["event", "accuracy"] == pytest.approx(record["epochs"][best]["eval_event_accuracy"], abs=1e-4)
-    tags = Tagger.load(base, adapter=folder, dtype="float32").tag(NEWS, cache=False, progress=False)
+    news = NEWS.assign(content=[record["input"] for record in judged])
+    tags = Tagger.load(base, adapter=folder, dtype="float32").tag(news, cache=False, progress=False)
     assert (tags["event"] == ["合同订单", "个股财报"]).mean() == figures["event", "accuracy"]
+    assert (tags["sentiment"] == ["一般正面", "极度负面"]).mean() == figures["sentiment", "accuracy"]
     assert not list(folder.glob("checkpoint-*")) and not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
 
 
@@ -239,6 +242,25 @@ def test_a_named_template_is_recorded_and_used(base, tmp_path):
     tagger = Tagger.load(base, adapter=folder, dtype="float32")
     assert "You are Qwen" in tagger.decoder.template.head
     assert tagger.tag(NEWS, cache=False, progress=False)["event"].tolist() == ["合同订单", "个股财报"]
+
+
+def test_records_are_learnt_with_and_without_a_hint(base, tmp_path):
+    securities = read_securities(
+        pd.DataFrame(
+            {"code": ["600001.SH", "600002.SH"], "name": ["海川重工", "远岫地产"], "sw_l1": ["机械设备", "房地产"]}
+        )
+    )
+    records = [{**record, "published_at": "2026-07-01T08:00:00+08:00"} for record in RECORDS]
+    folder = fine_tune(
+        records, tmp_path / "lora", base=base, securities=securities, **{**SETTINGS, "num_train_epochs": 8}
+    )
+    tagger = Tagger.load(base, adapter=folder, dtype="float32")
+    assert tagger.hints and json.loads((folder / "newsfactor.json").read_text())["hints"]
+    told = tagger.tag(NEWS, securities=securities, cache=False, progress=False)
+    alone = tagger.tag(NEWS, cache=False, progress=False)
+    assert told["industry"].tolist() == alone["industry"].tolist() == ["机械设备", "房地产"]
+    assert (told["p_industry"] - alone["p_industry"]).abs().max() > 1e-6
+    assert told["stocks"].tolist() == [["海川重工"], ["远岫地产"]]
 
 
 def test_a_share_is_held_out_by_story_and_by_time():
