@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import (
     DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
@@ -274,11 +275,13 @@ class _Tuner(Trainer):
         if patience is not None:
             self.add_callback(EarlyStoppingCallback(patience))
         self._tuned, self._form, self._judged, self._taxonomy = model, form, judged, taxonomy
+        # The base with the adapter's layers in it: it can be asked for the last position alone.
+        self._plain: PreTrainedModel = model.get_base_model()  # type: ignore[assignment]
 
     def score(self, repeats: int) -> Scorecard:
         """The held-out part against the model as it is now."""
         self._tuned.eval()
-        decoder = SlotDecoder(self._tuned.get_base_model(), self._form.tokenizer, self._taxonomy, template=self._form)
+        decoder = SlotDecoder(self._plain, self._form.tokenizer, self._taxonomy, template=self._form)
         texts = self._judged["text"].tolist()
         answers: list[Any] = [None] * len(texts)
         order = np.argsort([len(text) for text in texts], kind="stable")

@@ -1,10 +1,11 @@
-"""Rebuild the bundled model from a data folder: tokenizer, pretraining, LoRA adapter.
+"""Rebuild the bundled model from a data folder: tokenizer, two stages of pretraining, LoRA adapter.
 
     python scripts/build_bundled_model.py DATA WORK --out newsfactor/models
 
-DATA holds ``corpus/zh_finance_text.parquet``, ``wire/news_*.parquet`` and ``labels/train.parquet``.
-WORK keeps the intermediate checkpoints; a killed run goes on from the last one. Wire items from
-``--until`` on enter no step.
+DATA holds corpus/, wire/, labels/, aux/ and master/. The first stage reads plain text, with labelled items towards its
+end; the second reads news with labels of many kinds behind it (weak_labels.py); the last is a plain ``fine_tune``. WORK
+keeps the intermediate checkpoints; a killed run goes on from the last one. Wire items from ``--until`` on, and the texts of
+labels/dev, enter no step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from weak_labels import PLAIN, Document, make_documents, read_securities
 
 from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, news_text, user_turn
-from newsfactor.tagging import RECORD
 from newsfactor.taxonomy import Taxonomy
 from newsfactor.training import fine_tune
+from newsfactor.weights import RECORD
 
 log = logging.getLogger("build")
 
@@ -142,10 +145,27 @@ def _to_rows(tokenizer: PreTrainedTokenizerFast, stream: list[str]) -> np.ndarra
     return np.array(tokens[: rows * LENGTH], dtype=np.int32).reshape(rows, LENGTH)
 
 
-def pretrain(rows: np.ndarray, size: int, work: Path, options: argparse.Namespace) -> LlamaForCausalLM:
-    """One pass over the rows in bf16 autocast; a checkpoint every 200 steps."""
+def pack_weighted(
+    tokenizer: PreTrainedTokenizerFast, documents: list[Document], most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``most`` rows of LENGTH tokens, and each token's weight in the loss."""
+    pieces = [piece for document in documents for piece in document]
+    tokens: list[int] = []
+    weights: list[int] = []
+    for start in range(0, len(pieces), 5000):
+        part = pieces[start : start + 5000]
+        coded = tokenizer([text for text, _ in part], add_special_tokens=False)["input_ids"]
+        for ids, (_, weight) in zip(coded, part, strict=True):
+            tokens.extend(ids)
+            weights.extend([weight] * len(ids))
+    rows = min(len(tokens) // LENGTH, most)
+    shape = (rows, LENGTH)
+    return np.array(tokens[: rows * LENGTH]).reshape(shape), np.array(weights[: rows * LENGTH]).reshape(shape)
+
+
+def make_model(size: int, options: argparse.Namespace) -> LlamaForCausalLM:
     torch.manual_seed(options.seed)
-    model = LlamaForCausalLM(
+    return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=size, hidden_size=options.width, num_hidden_layers=options.layers,
             intermediate_size=options.width * 11 // 4, num_attention_heads=options.width // 64,
@@ -153,40 +173,56 @@ def pretrain(rows: np.ndarray, size: int, work: Path, options: argparse.Namespac
             bos_token_id=SPECIAL.index(BOS), eos_token_id=SPECIAL.index(EOS), pad_token_id=SPECIAL.index(PAD),
         )
     )  # fmt: skip
+
+
+def pretrain(
+    model: LlamaForCausalLM, rows: np.ndarray, weights: np.ndarray, checkpoint: Path, *, rate: float, batch: int,
+    decay: Callable[[float], float],
+) -> None:  # fmt: skip
+    """One pass over the rows in bf16 autocast; a checkpoint every 200 steps. ``decay`` maps progress to a share of the rate."""
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.95), fused=True)
-    steps, start = len(rows) // options.batch, 0
-    checkpoint = work / "pretrain.pt"
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True)
+    steps, start = len(rows) // batch, 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
-    log.info("pretraining: %.2f M parameters, %d steps from %d", model.num_parameters() / 1e6, steps, start)
+    log.info("%s: %.2f M parameters, %d steps from %d", checkpoint.stem, model.num_parameters() / 1e6, steps, start)
     began, smooth = time.time(), math.nan
     for step in range(start, steps):
-        warm = min(1.0, (step + 1) / 100)
-        cosine = 0.05 + 0.95 * (1 + math.cos(math.pi * step / steps)) / 2
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * warm * cosine
-        batch = torch.from_numpy(rows[step * options.batch : (step + 1) * options.batch]).long()
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * decay(step / steps)
+        tokens = torch.from_numpy(rows[step * batch : (step + 1) * batch]).long()
+        weight = torch.from_numpy(weights[step * batch : (step + 1) * batch]).float()[:, 1:].flatten()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = model(input_ids=batch, labels=batch).loss
-        loss.backward()
+            logits = model(input_ids=tokens).logits[:, :-1]
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none"
+        )
+        ((each * weight).sum() / weight.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
+        text = each.detach()[weight == PLAIN].mean().item()
+        smooth = text if math.isnan(smooth) else 0.98 * smooth + 0.02 * text
         if (step + 1) % 50 == 0:
-            rate = (step + 1 - start) * options.batch * LENGTH / (time.time() - began)
-            log.info("step %d/%d loss %.3f, %.0f tokens/s", step + 1, steps, smooth, rate)
+            speed = (step + 1 - start) * batch * LENGTH / (time.time() - began)
+            log.info("step %d/%d loss on text %.3f, %.0f tokens/s", step + 1, steps, smooth, speed)
         if (step + 1) % 200 == 0 or step + 1 == steps:
             draft = checkpoint.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, draft)
             draft.replace(checkpoint)
-    return model
+
+
+def fall_by_cosine(progress: float) -> float:
+    return 0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2
+
+
+def fall_from_half(progress: float) -> float:
+    return 1.0 if progress < 0.5 else max(0.04, 1 - 1.92 * (progress - 0.5))
 
 
 def main() -> None:
@@ -199,8 +235,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--batch", type=int, default=16, help="rows of 256 tokens a step")
-    parser.add_argument("--steps", type=int, default=2600, help="pretraining steps at most")
+    parser.add_argument("--steps", type=int, default=2600, help="steps of the first stage at most")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--steps2", type=int, default=3000, help="steps of the second stage at most")
+    parser.add_argument("--rate2", type=float, default=1.5e-3)
+    parser.add_argument("--epochs", type=float, default=1, help="of the adapter, each record twice")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -215,17 +254,38 @@ def main() -> None:
     else:
         tokenizer = train_tokenizer(documents, options.vocabulary)
         tokenizer.save_pretrained(options.work / "tokenizer")
+    model = make_model(len(tokenizer), options)
     rows = pack(tokenizer, documents, pairs, options.steps * options.batch, options.seed)
-    log.info("%d rows of %d tokens", len(rows), LENGTH)
-    model = pretrain(rows, len(tokenizer), options.work, options)
+    pretrain(
+        model, rows, np.ones_like(rows), options.work / "pretrain.pt", rate=options.rate, batch=options.batch,
+        decay=fall_by_cosine,
+    )  # fmt: skip
+    weak = make_documents(options.data, until, options.seed)
+    rows, weights = pack_weighted(tokenizer, weak, options.steps2 * options.batch)
+    log.info("second stage: %d documents, %d rows kept", len(weak), len(rows))
+    pretrain(
+        model,
+        rows,
+        weights,
+        options.work / "pretrain2.pt",
+        rate=options.rate2,
+        batch=options.batch,
+        decay=fall_from_half,
+    )
     base = options.out / "base"
     model.to(torch.bfloat16).save_pretrained(base)
     tokenizer.save_pretrained(base)
     through = str((until - pd.Timedelta(days=1)).date())
     (base / RECORD).write_text(json.dumps({"trained_through": through}), encoding="utf-8")
+    tune(options, base, through)
+
+
+def tune(options: argparse.Namespace, base: Path, through: str) -> None:
+    """The last stage: a plain fine_tune on labels/train, each record with and without the hint."""
+    labels = pd.read_parquet(options.data / "labels" / "train.parquet").drop(columns="news_id")
     fine_tune(
-        [{"input": text, "output": answer} for text, answer in pairs], options.out / "adapter", base=base, rank=32,
-        trained_through=through, seed=options.seed, num_train_epochs=2, learning_rate=1e-3,
+        labels, options.out / "adapter", base=base, held_out=0, rank=32, securities=read_securities(options.data),
+        trained_through=through, seed=options.seed, progress=False, num_train_epochs=options.epochs, learning_rate=1e-3,
         per_device_train_batch_size=16, gradient_accumulation_steps=1, warmup_steps=50, bf16=True, use_cpu=True,
         train_sampling_strategy="group_by_length",
     )  # fmt: skip
