@@ -2,10 +2,12 @@
 
     python benchmarks/bundled_model.py DATA [--base FOLDER] [--adapter FOLDER] [--c 100] [--draws 1000]
 
-DATA holds labels/train.parquet, labels/dev.parquet, master/*.parquet and seed_records.json; nothing of it
-is printed but the seed records of the article. The baseline (character 1-3-grams, one logistic regression
-per field) is refitted on labels/train in the same run; both are judged on labels/dev. Intervals are 95%
-percentile intervals of a bootstrap over stories (items of one story are drawn together).
+DATA holds labels/, master/ and seed_records.json; nothing of it is printed but the seed records of the article. The
+baseline (character 1-3-grams, one logistic regression per field) is refitted on labels/train in the same run; all are
+judged on labels/dev, each story once. Intervals are 95% percentile intervals of a bootstrap over stories. With securities
+given, stocks are judged against the labels that are names of mainland or Hong Kong shares, of the model as of the
+dictionary; text alone against all. What is tuned (the temperature, the thresholds of the extremes) is fitted on four
+fifths of the stories and judged on the fifth.
 """
 
 from __future__ import annotations
@@ -14,15 +16,14 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from machine import describe_machine
 from scipy import sparse
-from scipy.stats import rankdata
+from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -31,25 +32,27 @@ from sklearn.multiclass import OneVsRestClassifier
 import newsfactor as nf
 from newsfactor.errors import AnswerFormatError
 from newsfactor.prompting import MAX_STOCKS, NO_STOCKS, Answer, parse_answer
-from newsfactor.schema import LEVELS, TIMEZONE
+from newsfactor.schema import LEVELS, PROBABILITIES, SENTIMENTS, TIMEZONE
+from newsfactor.scoring import Scorecard
 from newsfactor.securities import NameIndex
-from newsfactor.tagging import BUNDLED, Tagger
+from newsfactor.tagging import Tagger
+from newsfactor.weights import BUNDLED
 
 FIELDS = ("event", "market", "industry", "sentiment")
 # Agreement of two independent runs of the labelling on the same items (the data's README).
-CONSISTENCY = {"event accuracy": 0.97, "market accuracy": 0.99, "industry accuracy": 0.97, "sentiment accuracy": 0.94}
+CONSISTENCY = {"event": 0.97, "market": 0.99, "industry": 0.97, "sentiment": 0.94, "stocks": 0.98}
 # Items without a time are announcements of 2018 to 2020; only the names' validity depends on it.
 UNDATED = pd.Timestamp("2019-12-31", tz=TIMEZONE)
-SYSTEMS = ("model", "model with securities", "TF-IDF + logistic regression")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One system's answers to the same items: labels, soft score (expected level) and names."""
-
-    labels: pd.DataFrame
-    score: np.ndarray
-    stocks: list[list[str]]
+BASELINE, ALONE, GIVEN = "TF-IDF + logistic regression", "model, text alone", "model, securities given"
+FIGURES = (
+    ("event", "accuracy"), ("event", "macro_f1"), ("market", "accuracy"), ("industry", "accuracy"),
+    ("sentiment", "accuracy"), ("sentiment", "polarity_accuracy"), ("sentiment", "kappa"), ("sentiment", "spearman"),
+    ("sentiment", "sign_flips"), ("sentiment", "within_one_level"), ("sentiment", "extremes_recall"), ("sentiment", "rps"),
+    ("event", "calibration_error"), ("market", "calibration_error"), ("industry", "calibration_error"),
+    ("sentiment", "calibration_error"), ("stocks", "precision"), ("stocks", "recall"), ("stocks", "f1"),
+    ("answer", "exact_match"), ("answer", "invalid_rate"),
+)  # fmt: skip
+BY_SOURCE = (("event", "accuracy"), ("market", "accuracy"), ("industry", "accuracy"), ("sentiment", "accuracy"), ("sentiment", "kappa"), ("stocks", "f1"))  # fmt: skip
 
 
 def main() -> None:
@@ -57,25 +60,36 @@ def main() -> None:
     began = time.perf_counter()
     print(describe_machine(), flush=True)
     train, dev = (pd.read_parquet(arguments.data / "labels" / f"{name}.parquet") for name in ("train", "dev"))
-    news = make_news(dev)
     securities = read_known_securities(arguments.data)
-    gold = Answers(
-        dev[list(FIELDS)], dev["sentiment"].map(LEVELS).to_numpy(float), [split_names(s) for s in dev["stocks"]]
+    dev = once_a_story(dev)
+    news = make_news(dev)
+    gold = dev[["news_id", "text", *FIELDS]].assign(stocks=[split_names(cell) for cell in dev["stocks"]])
+    known = NameIndex(securities)
+    days = news["available_at"].dt.tz_localize(None).dt.normalize()
+    listed = gold.assign(stocks=[[n for n in names if known.resolve(n, day)] for names, day in zip(gold["stocks"], days, strict=True)])  # fmt: skip
+    print(
+        f"\n{len(dev)} items of labels/dev, one a story; {len(train)} items of labels/train for the baseline\n",
+        flush=True,
     )
-    systems, speeds, invalid = {}, {}, {}
+    tags, speeds = {}, {}
+    tags[BASELINE], speeds[BASELINE] = run_baseline(train, dev, known, days, arguments.c)
     if not arguments.no_model:
         tagger = Tagger.load(arguments.base, adapter=arguments.adapter, dtype=arguments.dtype)
-        for name, known in (("model", None), ("model with securities", securities)):
-            tags, speeds[name] = tag_timed(tagger, news, known)
-            systems[name], invalid[name] = answers_of(tags), count_invalid(tags, tagger)
-    systems[SYSTEMS[2]], speeds[SYSTEMS[2]] = run_baseline(train, dev, news, securities, arguments.c)
-    stories = pd.factorize(nf.clean(news)["story_id"])[0]
-    print(
-        f"\n{len(dev)} items of labels/dev in {stories.max() + 1} stories, {len(train)} items of labels/train for the baseline\n"
+        for name, given in ((ALONE, None), (GIVEN, securities)):
+            tags[name], speeds[name] = tag_timed(tagger, news, given)
+    cards = {
+        name: nf.score_tags(listed if name in (GIVEN, BASELINE) else gold, frame, repeats=arguments.draws)
+        for name, frame in tags.items()
+    }
+    print_table(compare(cards))
+    print_table(
+        pd.DataFrame([tune_levels(name, gold, frame) for name, frame in tags.items()]), head="\nCross-fitted by story"
     )
-    print_table(compare(gold, systems, stories, arguments.draws, arguments.seed))
-    print_speeds(speeds, invalid)
+    for name, frame in tags.items():
+        print_by_source(name, listed if name in (GIVEN, BASELINE) else gold, frame)
+    print_table(pd.DataFrame({"system": speeds.keys(), "items per second": speeds.values()}), head="\nSpeed")
     if not arguments.no_model:
+        print(f"\n{sum(count_invalid(tags[name], tagger) for name in (ALONE, GIVEN))} invalid answers.")
         print_size(tagger, arguments)
         print_seed_records(arguments.data / "seed_records.json", tagger)
     print(f"\nTotal {time.perf_counter() - began:.0f} s.")
@@ -91,28 +105,34 @@ def parse_arguments() -> argparse.Namespace:
         "--c", type=float, default=100.0, help="inverse regularisation; 100 from 3-fold on labels/train"
     )
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-model", action="store_true", help="the baseline alone")
     return parser.parse_args()
 
 
-def print_table(frame: pd.DataFrame) -> None:
+def print_table(frame: pd.DataFrame, head: str = "") -> None:
     """A frame in markdown; missing cells are empty."""
+    print(f"{head}\n" if head else "", end="\n" if head else "")
     print(frame.astype(object).where(frame.notna(), "").to_markdown(index=False, floatfmt=".4g"), flush=True)
 
 
 def read_known_securities(data: Path) -> pd.DataFrame:
-    """SECURITIES of the data's current table, observed names and Shenwan history."""
+    """SECURITIES of the data's mainland and Hong Kong tables, observed names and Shenwan history."""
     master = data / "master"
-    names, industries = master / "names_observed.parquet", master / "sw_industry_history.parquet"
-    return nf.read_securities(master / "securities.parquet", names, industries)
+    current = pd.read_parquet(master / "securities.parquet").drop(columns="code")
+    current = pd.concat([current, pd.read_parquet(master / "hk_names.parquet")[["ts_code", "name"]]], ignore_index=True)
+    return nf.read_securities(current, master / "names_observed.parquet", master / "sw_industry_history.parquet")
+
+
+def once_a_story(dev: pd.DataFrame) -> pd.DataFrame:
+    story = nf.clean(make_news(dev))["story_id"].to_numpy()
+    return dev[~pd.Series(story).duplicated().to_numpy()].reset_index(drop=True)
 
 
 def make_news(dev: pd.DataFrame) -> pd.DataFrame:
     """NEWS of the labelled items: the text, already joined, as content without a title."""
     times = dev["published_at"].dt.tz_convert(TIMEZONE).fillna(UNDATED)
-    table = dev[["news_id"]].assign(published_at=times, title="", content=dev["text"], source="wire")
-    return nf.read_news(table)
+    source = dev["news_id"].str.split("-").str[0]
+    return nf.read_news(dev[["news_id"]].assign(published_at=times, title="", content=dev["text"], source=source))
 
 
 def split_names(text: str) -> list[str]:
@@ -124,10 +144,6 @@ def tag_timed(tagger: Tagger, news: pd.DataFrame, securities: pd.DataFrame | Non
     began = time.perf_counter()
     tags = tagger.tag(news, securities=securities, cache=False, progress=False)
     return tags, len(news) / (time.perf_counter() - began)
-
-
-def answers_of(tags: pd.DataFrame) -> Answers:
-    return Answers(tags[list(FIELDS)], tags["score"].to_numpy(float), [list(names) for names in tags["stocks"]])
 
 
 def count_invalid(tags: pd.DataFrame, tagger: Tagger) -> int:
@@ -149,21 +165,26 @@ def make_vectorizer() -> TfidfVectorizer:
 
 
 def run_baseline(
-    train: pd.DataFrame, dev: pd.DataFrame, news: pd.DataFrame, securities: pd.DataFrame, c: float
-) -> tuple[Answers, float]:
-    """The baseline's answers and its items per second (fitting not counted)."""
+    train: pd.DataFrame, dev: pd.DataFrame, index: NameIndex, days: pd.Series, c: float
+) -> tuple[pd.DataFrame, float]:
+    """The baseline's tags, with the dictionary's names, and its items per second (fitting not counted)."""
     vectorizer = make_vectorizer()
     features = vectorizer.fit_transform(train["text"])
     fitted = {name: fit_field(features, train[name], c) for name in FIELDS}
-    index = NameIndex(securities)
     began = time.perf_counter()
     wanted = vectorizer.transform(dev["text"])
-    labels = pd.DataFrame({name: classifier.predict(wanted) for name, classifier in fitted.items()}, index=dev.index)
-    levels = [LEVELS[label] for label in fitted["sentiment"].classes_]
-    score = fitted["sentiment"].predict_proba(wanted) @ np.array(levels, dtype=float)
-    days = news["available_at"].dt.tz_localize(None).dt.normalize()
-    stocks = [find_names(index, text, day) for text, day in zip(dev["text"], days, strict=True)]
-    return Answers(labels, score, stocks), len(dev) / (time.perf_counter() - began)
+    tags = dev[["news_id", "text"]].assign(status="ok")
+    for name, model in fitted.items():
+        share = model.predict_proba(wanted)
+        tags[name] = model.classes_[share.argmax(axis=1)]
+        if name == "sentiment":
+            levels = share[:, [list(model.classes_).index(label) for label in SENTIMENTS]]
+            tags[list(PROBABILITIES)] = levels
+            tags["score"] = levels @ np.array(list(LEVELS.values()), dtype=float)
+        else:
+            tags[f"p_{name}"] = share.max(axis=1)
+    tags["stocks"] = [find_names(index, text, day) for text, day in zip(dev["text"], days, strict=True)]
+    return tags, len(dev) / (time.perf_counter() - began)
 
 
 def fit_field(features: sparse.csr_matrix, labels: pd.Series, c: float) -> OneVsRestClassifier:
@@ -180,88 +201,63 @@ def find_names(index: NameIndex, text: str, day: pd.Timestamp) -> list[str]:
     return list(dict.fromkeys(name for _, name in index.find(text, day)))[:MAX_STOCKS]
 
 
-def compare(gold: Answers, systems: dict[str, Answers], stories: np.ndarray, draws: int, seed: int) -> pd.DataFrame:
-    """Every figure of every system with its interval; the same draws for all."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(stories == story) for story in range(stories.max() + 1)]
-    picks = [rng.integers(len(members), size=len(members)) for _ in range(draws)]
-    samples = [np.concatenate([members[k] for k in pick]) for pick in picks]
-    everything = np.arange(len(stories))
-    columns = {}
-    for name, answers in systems.items():
-        figures = make_figures(gold, answers)
-        columns[name] = [describe(figure, everything, samples) for figure in figures.values()]
-    table = pd.DataFrame({"figure": list(make_figures(gold, gold)), **columns})
-    table["labels' own consistency"] = [CONSISTENCY.get(name, np.nan) for name in table["figure"]]
-    return table
+def compare(cards: dict[str, Scorecard]) -> pd.DataFrame:
+    """Every figure of every system with its interval, side by side."""
+    rows = []
+    for field, metric in FIGURES:
+        row = {"field": field, "figure": metric.replace("_", " ")}
+        row |= {name: describe(card, field, metric) for name, card in cards.items()}
+        same = {"accuracy"} if field != "stocks" else {"f1"}
+        rows.append(row | {"labels' own consistency": CONSISTENCY[field] if metric in same else None})
+    return pd.DataFrame(rows)
 
 
-def describe(figure: Callable[[np.ndarray], float], everything: np.ndarray, samples: list[np.ndarray]) -> str:
-    low, high = np.nanpercentile([figure(rows) for rows in samples], [2.5, 97.5])
-    return f"{figure(everything):.3f} ({low:.3f}–{high:.3f})"
+def describe(card: Scorecard, field: str, metric: str) -> str:
+    row = card.figures[(card.figures["field"] == field) & (card.figures["metric"] == metric)].iloc[0]
+    return "" if pd.isna(row["value"]) else f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
 
 
-def make_figures(gold: Answers, found: Answers) -> dict[str, Callable[[np.ndarray], float]]:
-    """Name to function of item positions."""
-    hits = {name: (gold.labels[name].to_numpy() == found.labels[name].to_numpy()) for name in FIELDS}
-    levels = np.array([found.labels["sentiment"].map(LEVELS), gold.labels["sentiment"].map(LEVELS)], dtype=float)
-    right = np.sign(levels[0]) == np.sign(levels[1])
-    flipped = levels[0] * levels[1] < 0
-    names = count_names(gold.stocks, found.stocks)
-    exact = np.all(list(hits.values()), axis=0) & np.array(
-        [a == b for a, b in zip(gold.stocks, found.stocks, strict=True)]
-    )
-    events = pd.factorize(pd.concat([gold.labels["event"], found.labels["event"]]))[0].reshape(2, -1)
-    figures: dict[str, Callable[[np.ndarray], float]] = {}
-    for name in FIELDS:
-        figures[f"{name} accuracy"] = lambda rows, hit=hits[name]: float(hit[rows].mean())
-        if name == "event":
-            figures["event macro-F1"] = lambda rows: macro_f1(events[0][rows], events[1][rows])
-    return figures | {
-        "polarity accuracy (sign of the level)": lambda rows: float(right[rows].mean()),
-        "sentiment quadratic weighted kappa": lambda rows: weighted_kappa(levels[1][rows], levels[0][rows]),
-        "Spearman of the soft score with the level": lambda rows: spearman(found.score[rows], levels[1][rows]),
-        "sign flips where the label is not neutral": lambda rows: float(flipped[rows][levels[1][rows] != 0].mean()),
-        "stocks micro precision": lambda rows: ratio(names[rows, 0], names[rows, 1]),
-        "stocks micro recall": lambda rows: ratio(names[rows, 0], names[rows, 2]),
-        "stocks micro F1": lambda rows: ratio(2 * names[rows, 0], names[rows, 1] + names[rows, 2]),
-        "all five fields exact": lambda rows: float(exact[rows].mean()),
-    }
+def tune_levels(name: str, gold: pd.DataFrame, tags: pd.DataFrame, folds: int = 5) -> dict[str, object]:
+    """Recall of the extremes at thresholds that name as many as the labels do, and the calibration with a temperature."""
+    levels = tags[list(PROBABILITIES)].to_numpy(float)
+    truth = gold["sentiment"].map(list(SENTIMENTS).index).to_numpy()
+    fold = np.random.default_rng(0).permutation(len(gold)) % folds
+    found, named, scaled = np.zeros(len(gold), bool), np.zeros(len(gold), bool), levels.copy()
+    temperatures = []
+    for k in range(folds):
+        fit, judge = fold != k, fold == k
+        for extreme in (0, 6):
+            wanted = (truth[fit] == extreme).sum()
+            threshold = np.sort(levels[fit, extreme])[-wanted]
+            named[judge] |= levels[judge, extreme] >= threshold
+            found[judge] |= (levels[judge, extreme] >= threshold) & (truth[judge] == extreme)
+        temperature = minimize_scalar(lambda t, fit=fit: loss_at(levels[fit], truth[fit], t), bounds=(0.3, 5), method="bounded").x  # fmt: skip
+        temperatures.append(temperature)
+        scaled[judge] = soften(levels[judge], temperature)
+    extreme = np.isin(truth, (0, 6))
+    card = nf.score_tags(gold, tags.assign(**dict(zip(PROBABILITIES, scaled.T, strict=True))))
+    return {
+        "system": name, "recall of the extremes": found[extreme].mean(), "their precision": found.sum() / named.sum(),
+        "temperature": float(np.mean(temperatures)), "sentiment calibration error": describe(card, "sentiment", "calibration_error"),
+    }  # fmt: skip
 
 
-def count_names(gold: Sequence[list[str]], found: Sequence[list[str]]) -> np.ndarray:
-    """Per item: names in both, names found, names in the label."""
-    return np.array([(len(set(a) & set(b)), len(set(b)), len(set(a))) for a, b in zip(gold, found, strict=True)])
+def soften(levels: np.ndarray, temperature: float) -> np.ndarray:
+    powered = np.clip(levels, 1e-12, 1) ** (1 / temperature)
+    return powered / powered.sum(axis=1, keepdims=True)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> float:
-    return float(part.sum() / whole.sum()) if whole.sum() else float("nan")
+def loss_at(levels: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    return float(-np.log(soften(levels, temperature)[np.arange(len(truth)), truth]).mean())
 
 
-def macro_f1(gold: np.ndarray, found: np.ndarray) -> float:
-    """Mean F1 over the labels that occur in the gold items."""
-    size = int(max(gold.max(), found.max())) + 1
-    both = np.bincount(gold[gold == found], minlength=size)
-    total = np.bincount(gold, minlength=size) + np.bincount(found, minlength=size)
-    present = np.bincount(gold, minlength=size) > 0
-    return float((2 * both[present] / total[present]).mean())
-
-
-def weighted_kappa(gold: np.ndarray, found: np.ndarray) -> float:
-    """Quadratic weighted kappa: one less the squared distance over that of independent margins."""
-    chance = gold.var() + found.var() + (gold.mean() - found.mean()) ** 2
-    return float(1 - ((gold - found) ** 2).mean() / chance)
-
-
-def spearman(left: np.ndarray, right: np.ndarray) -> float:
-    """Pearson's correlation of average ranks."""
-    return float(np.corrcoef(rankdata(left), rankdata(right))[0, 1])
-
-
-def print_speeds(speeds: dict[str, float], invalid: dict[str, int]) -> None:
-    rows = [{"system": k, "items per second": v, "invalid answers": str(invalid.get(k, ""))} for k, v in speeds.items()]
-    print()
-    print_table(pd.DataFrame(rows))
+def print_by_source(name: str, gold: pd.DataFrame, tags: pd.DataFrame) -> None:
+    source = gold["news_id"].str.split("-").str[0]
+    rows = []
+    for chosen, part in gold.groupby(source):
+        card = nf.score_tags(part, tags[tags["news_id"].isin(part["news_id"])], repeats=0)
+        rows.append({"source": chosen, "items": len(part)} | {f"{f} {m}": card.value(f, m) for f, m in BY_SOURCE})
+    print_table(pd.DataFrame(rows), head=f"\nBy source: {name}")
 
 
 def print_size(tagger: Tagger, arguments: argparse.Namespace) -> None:
@@ -290,8 +286,7 @@ def print_seed_records(path: Path, tagger: Tagger) -> None:
         rows += [describe_fields(k + 1, record["split"], *sides.values(), field=field) for field in (*FIELDS, "stocks")]
         for side in agreed:
             agreed[side] += [getattr(sides[side], f) == getattr(label, f) for f in (*FIELDS, "stocks") if theirs]
-    print("\nThe article's records (its model answered the five test records):\n")
-    print_table(pd.DataFrame(rows))
+    print_table(pd.DataFrame(rows), head="\nThe article's records (its model answered the five test records)")
     print(
         "\nFields of the test records as labelled: " + ", ".join(f"{k} {sum(v)} of {len(v)}" for k, v in agreed.items())
     )
@@ -304,7 +299,7 @@ def describe_fields(number: int, split: str, label: Answer, theirs: Answer | Non
             "bundled model": values[2], "as labelled": same}  # fmt: skip
 
 
-def _show(value: str | tuple[str, ...]) -> str:
+def _show(value: str | Sequence[str]) -> str:
     return value if isinstance(value, str) else "、".join(value) or NO_STOCKS
 
 

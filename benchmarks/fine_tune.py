@@ -38,7 +38,7 @@ SMALL_RECIPE = {
 FIGURES = (
     ("event", "accuracy"), ("event", "macro_f1"), ("market", "accuracy"), ("industry", "accuracy"), ("sentiment", "accuracy"),
     ("sentiment", "polarity_accuracy"), ("sentiment", "sign_flips"), ("sentiment", "kappa"), ("sentiment", "spearman"), ("stocks", "f1"),
-    ("all", "exact_match"), ("all", "invalid_rate"),
+    ("answer", "exact_match"), ("answer", "invalid_rate"),
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from peft import LoraConfig, PeftModel, get_peft_model
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import (
@@ -422,6 +423,7 @@ def draw_loss(history: Sequence[dict[str, Any]]) -> Figure:
         right.plot([row["epoch"] for row in judged], [row[f"eval_{field}_{metric}"] for row in judged], marker="o", ms=3, lw=1.2, label=f"{field} {metric}")  # fmt: skip
     if judged:
         right.set(xlabel="epoch", ylabel="held-out part")
+        right.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.legend(fontsize=7)
     else:
         right.set_axis_off()
