@@ -51,6 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     print(describe_machine(), flush=True)
     train, gold = read_labels(options.train), read_labels(options.test)
+    gold["news_id"] = gold.index.map(str)
     news = make_news(gold)
     folder = options.keep or Path(tempfile.mkdtemp())
     recipes: dict[str, dict[str, Any]] = {"article's recipe": ARTICLE_RECIPE, "small-model recipe": SMALL_RECIPE}
@@ -80,7 +81,7 @@ def main() -> None:
 def make_news(gold: pd.DataFrame) -> pd.DataFrame:
     """NEWS whose text is the labelled one."""
     table = pd.DataFrame(
-        {"news_id": gold.index.map(str), "published_at": "2026-07-01", "title": "", "content": gold["text"]}
+        {"news_id": gold["news_id"], "published_at": "2026-07-01", "title": "", "content": gold["text"]}
     )
     return nf.read_news(table, timezone=TIMEZONE)
 
@@ -89,7 +90,7 @@ def run_baseline(train: pd.DataFrame, gold: pd.DataFrame) -> pd.DataFrame:
     """Tags of the baseline; its stocks are the names of the training labels that stand in the text."""
     vectorizer = make_vectorizer()
     features, wanted = vectorizer.fit_transform(train["text"]), vectorizer.transform(gold["text"])
-    tags = gold[["text"]].copy()
+    tags = gold[["news_id", "text"]].copy()
     for field in CLOSED:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

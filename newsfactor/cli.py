@@ -166,7 +166,10 @@ def score(
             labelled, answers = read_predictions(gold)
         else:
             labelled = _read_gold(gold, dataset)
-            answers = read_table(tags, parameter="tags") if tags is not None else _tag_labels(str(model), labelled)
+            if tags is None:
+                answers = _tag_labels(str(model), labelled)
+            else:
+                answers = read_table(tags, parameter="tags")
         card = score_tags(labelled, answers)
         out_console.print(str(card))
         if out is not None:
@@ -302,7 +305,8 @@ def _tag_labels(model: str, labels: pd.DataFrame) -> pd.DataFrame:
     tagger = Tagger.load(None if base == "bundled" else base, **options)  # type: ignore[arg-type]
     known_as = labels["news_id"] if "news_id" in labels.columns else labels.index.map(str)
     table = pd.DataFrame({"news_id": known_as, "published_at": "2000-01-01", "title": "", "content": labels["text"]})
-    return tagger.tag(read_news(table, timezone="Asia/Shanghai"), cache=False)
+    # The label's own text is the key, also where the tagger strips a headline from it.
+    return tagger.tag(read_news(table, timezone="Asia/Shanghai"), cache=False).assign(text=labels["text"])
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def normalize_code(code: str) -> str:
     if not isinstance(text, str):
         raise InvalidValueError("code", code, "must be text", remedy="read codes as text: numbers lose leading zeros")
     if match := _AFTER.fullmatch(text):
-        digits, exchange = match[1], _SUFFIX[match[2].upper()]
+        # Tables that knew only two exchanges write the Beijing codes of 2024 and later as 920000.SH.
+        digits, exchange = match[1], "BJ" if match[1].startswith("92") else _SUFFIX[match[2].upper()]
     elif match := _BEFORE.fullmatch(text):
         digits, exchange = match[3], _PREFIX[(match[1] or match[2]).upper()]
     elif re.fullmatch(r"\d{6}", text) and text[:2] in _BARE:

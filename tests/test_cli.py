@@ -28,6 +28,7 @@ def folder(tmp_path_factory) -> Path:
     """Forty sample labels, a tiny base, an adapter tuned on them, and the merged checkpoint."""
     folder = tmp_path_factory.mktemp("cli")
     records = json.loads((DATA / "labels_train.json").read_text(encoding="utf-8"))[:40]
+    records[0]["input"] = f"【快讯】{records[0]['input']}"
     (folder / "labels.json").write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
     save_checkpoint(folder / "base", "qwen2", byte_level_tokenizer())
     options = ("--base", folder / "base", "--epochs", 1, "--rate", 1e-2, "--batch", 8)
@@ -49,7 +50,7 @@ def test_two_ways_to_run_a_model_are_compared(folder):
 
 def test_a_model_and_free_answers_are_scored(folder, tmp_path):
     output = call("score", folder / "labels.json", "--model", folder / "merged", "--out", tmp_path / "card.json")
-    assert "Scorecard on 40 items" in output
+    assert "40 items of 40 stories: 0 without a valid answer" in output
     figures = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))["figures"]
     assert {row["field"] for row in figures} >= {"event", "market", "industry", "sentiment", "stocks"}
     records = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
