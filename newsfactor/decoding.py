@@ -16,7 +16,8 @@ from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache, DynamicLayer
 
 from newsfactor.errors import TaggerError
 from newsfactor.prompting import FIELDS, HINT, MAX_STOCKS, NO_STOCKS, clip_middle, shield, user_turn
@@ -28,6 +29,7 @@ MAX_TOKENS = 384  # of one news text, in training and tagging alike
 SEPARATOR = "、".encode()
 _MARK = "\ue000"
 _LONGEST_NAME = 10
+_ROOM = 48  # tokens of an answer line, for most tokenizers
 _WORD_RUN = re.compile(r"[\u3400-\u9fffA-Za-z0-9*·&-]{2,}")
 
 
@@ -410,16 +412,45 @@ class SlotDecoder:
             logits = rows.feed(chunks)
             chunks = []
             for row, slot in enumerate([slots[k] for k in active]):
+                if slot.finished:
+                    chunks.append([])
+                    continue
                 allowed = slot.options()
                 q = torch.softmax(logits[row, allowed], -1)
                 best = int(q.argmax())
                 chunks.append([allowed[best], *slot.advance(allowed[best], float(q[best]))])
             kept = [row for row, k in enumerate(active) if not slots[k].finished]
-            if len(kept) < len(active):
+            # Going on without some rows copies the cache of the others, which pays from a half on.
+            if len(kept) <= len(active) / 2:
                 rows.keep(kept)
                 active, chunks = [active[row] for row in kept], [chunks[row] for row in kept]
         for answer, slot in zip(answers, slots, strict=True):
             answer.stocks, answer.stock_scores = slot.stocks, slot.scores
+
+
+class _RoomyLayer(DynamicLayer):
+    """A layer of the cache that grows in place: the stock one copies all of it at every step."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys = self._append("_key_room", self.keys, key_states)
+        self.values = self._append("_value_room", self.values, value_states)
+        return self.keys, self.values
+
+    def _append(self, name: str, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        before = held.shape[-2] if held.numel() else 0
+        length = before + new.shape[-2]
+        room: torch.Tensor | None = getattr(self, name, None)
+        # Selecting or repeating rows gives the held states a place of their own.
+        if room is None or held.data_ptr() != room.data_ptr() or length > room.shape[-2]:
+            room = new.new_empty((*new.shape[:-2], length + _ROOM, new.shape[-1]))
+            room[..., :before, :] = held if before else 0
+            setattr(self, name, room)
+        room[..., before:length, :] = new
+        return room[..., :length, :]
 
 
 class _Rows:
@@ -428,7 +459,7 @@ class _Rows:
     def __init__(self, model: PreTrainedModel, shared: Sequence[int], size: int, last_only: bool) -> None:
         self.model, self._options = model, {"logits_to_keep": 1} if last_only else {}
         self.device = model.device
-        self.cache = DynamicCache()
+        self.cache = Cache(layer_class_to_replicate=_RoomyLayer)
         if shared:
             prefix = torch.tensor([list(shared)], device=self.device)
             model(input_ids=prefix, past_key_values=self.cache, use_cache=True, **self._options)

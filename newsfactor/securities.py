@@ -1,39 +1,24 @@
-"""Names and industries valid in time; names found in a text; the universe of each day."""
+"""Names and industries valid in time; candidates found in a text; the universe of each day."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import ahocorasick_rs
 import numpy as np
 import pandas as pd
 
 from newsfactor.codes import limit_rates, normalize_code
 from newsfactor.errors import NotAShareError, TableError
+from newsfactor.names import DAY_MARK, NameIndex, fold_width, strip_marks
 from newsfactor.schema import DATE_TYPE, PRICES, SECURITIES, TIMEZONE, UNIVERSE, check, place
 
-# Ex-date and first-day marks take characters of the name away (XD中信建), so such a name identifies nothing.
-_DAY_MARK = re.compile(r"^(XD|XR|DR|[NC](?=[\u4e00-\u9fff]))")
-_STATUS_MARK = re.compile(r"^(\*ST|S\*ST|SST|ST|S(?=[\u4e00-\u9fff]))")
-_SUFFIX_MARK = re.compile(r"(-[A-Z]{1,2}|退|\(退市\))$")
-# Two letters that remain of a mainland name are mostly a word: 发展 of ST发展, 工智 in 人工智能.
-_SHORTEST_NAME = 3
+# The Shenwan classes of 2021 hold from here on; before it they are carried back.
+_SW2021 = pd.Timestamp("2021-07-30")
+# On this day the Beijing exchange gave every share a code that begins with 92 in place of 43, 83 or 87.
+_BEIJING_SWITCH = pd.Timestamp("2025-10-09")
 _FACT_COLUMNS = list(SECURITIES.columns)
-
-
-def strip_marks(name: str) -> str:
-    """The name without status marks: ``*ST``, ``ST``, ``S``, ``-U``, ``-W``, ``退``.
-
-    Examples
-    --------
-    >>> strip_marks("*ST海川"), strip_marks("海川芯片-U")
-    ('海川', '海川芯片')
-    """
-    return _SUFFIX_MARK.sub("", _STATUS_MARK.sub("", name))
 
 
 def read_securities(
@@ -73,20 +58,22 @@ def read_securities(
         return _finish(raw[_FACT_COLUMNS])
     listed = _prepare(raw, "current", ("name",))
     facts = [_listing_facts(listed)]
-    current_names = listed.assign(kind="short", value=listed["name"], evidence="current")
+    shorts = _current_names(listed)
     if names is not None:
         seen = _prepare(read_table(names, parameter="names"), "names", ("name", "first_seen", "last_seen"))
         observed = _observed_names(seen)
-        facts.append(observed)
-        current_names = current_names[~current_names["code"].isin(observed["code"])]
-    facts.append(current_names[~current_names["value"].str.match(_DAY_MARK)])
+        shorts = pd.concat([observed, shorts[~shorts["code"].isin(observed["code"])]])
+    shorts = _hold_back_to_listing(shorts, listed)
     if industries is not None:
         history = _prepare(
             read_table(industries, parameter="industries"), "industries", ("start_date", "end_date", "sw_l1")
         )
         facts.append(_industry_facts(history))
+        shorts = _end_unclassed(shorts, history)
     if "sw_l1" in listed.columns:
         facts.append(_current_industries(listed, facts))
+    shorts, successors = _renumber_beijing(shorts)
+    facts += [shorts, *(part[part["code"].isin(successors)].assign(code=lambda rows: rows["code"].map(successors)) for part in facts if "kind" in part)]
     return _finish(pd.concat([part.reindex(columns=_FACT_COLUMNS) for part in facts if len(part)]))
 
 
@@ -153,7 +140,7 @@ def _listing_facts(listed: pd.DataFrame) -> pd.DataFrame:
 
 def _observed_names(seen: pd.DataFrame) -> pd.DataFrame:
     """One row per observed name, each valid between the sightings of its neighbours; sightings may overlap."""
-    plain = seen[~seen["name"].str.match(_DAY_MARK)].sort_values(["code", "first_seen", "last_seen"])
+    plain = seen[~seen["name"].str.match(DAY_MARK)].sort_values(["code", "first_seen", "last_seen"])
     starts, ends = [], []
     for _, group in plain.groupby("code", sort=False):
         first, last = group["first_seen"].to_numpy(), group["last_seen"].to_numpy()
@@ -166,15 +153,67 @@ def _observed_names(seen: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _industry_facts(history: pd.DataFrame) -> pd.DataFrame:
-    known = history[history["sw_l1"].notna()]
-    return known.assign(
-        kind="sw1",
-        value=known["sw_l1"],
-        evidence="observed",
-        valid_from=known["start_date"],
-        valid_to=known["end_date"],
+def _current_names(listed: pd.DataFrame) -> pd.DataFrame:
+    """The names of a current list, undated."""
+    plain = listed[listed["name"].notna() & ~listed["name"].str.match(DAY_MARK).fillna(True).astype(bool)]
+    nothing = pd.Series(pd.NaT, index=plain.index, dtype=DATE_TYPE)
+    return plain.assign(
+        kind="short", value=plain["name"], evidence="current",
+        valid_from=nothing, valid_to=nothing, seen_from=nothing, seen_to=nothing,
+    )  # fmt: skip
+
+
+def _hold_back_to_listing(shorts: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
+    """A code's earliest name begins with its listing, or with the first sighting if that came before."""
+    if "list_date" not in listed.columns:
+        return shorts
+    began = pd.to_datetime(shorts["code"].map(listed.drop_duplicates("code").set_index("code")["list_date"]))
+    seen = shorts.groupby("code")["seen_from"].transform("min")
+    began = began.where(~(seen < began), seen)
+    return shorts.assign(valid_from=shorts["valid_from"].fillna(began).astype(DATE_TYPE))
+
+
+def _end_unclassed(shorts: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """A code that the history knows, but that has no class of 2021, had left the market by then."""
+    classed = history.loc[history["sw_l1"].notna() & ~(history["end_date"] <= _SW2021), "code"]
+    gone = shorts["code"].isin(set(history["code"]) - set(classed))
+    ends = shorts["valid_to"].fillna(_SW2021).clip(upper=_SW2021)
+    return shorts.assign(valid_to=shorts["valid_to"].mask(gone, ends))
+
+
+def _renumber_beijing(shorts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """An old Beijing code ends where the new one of the same name begins; the new codes with their old ones.
+
+    The switch is put where the sightings of both codes allow it.
+    """
+    own = shorts[shorts["code"].str.endswith("BJ")]
+    own = own.assign(base=own["value"].map(fold_width).map(strip_marks), new=own["code"].str.startswith("92"))
+    pairs = own[~own["new"]].merge(own[own["new"]], on="base", suffixes=("", "_new"))
+    pairs = pairs.drop_duplicates("code").drop_duplicates("code_new")
+    seen = own.groupby("code").agg(first=("seen_from", "min"), last=("seen_to", "max"))
+    first = pairs["code_new"].map(seen["first"]).fillna(_BEIJING_SWITCH).clip(upper=_BEIJING_SWITCH)
+    day = pairs["code"].map(seen["last"]).add(pd.Timedelta(days=1)).fillna(first)
+    day = day.where(day > first, first).astype(DATE_TYPE)
+    ends = shorts["code"].map(dict(zip(pairs["code"], day, strict=True))).astype(DATE_TYPE)
+    starts = shorts["code"].map(dict(zip(pairs["code_new"], day, strict=True))).astype(DATE_TYPE)
+    settled = shorts.assign(
+        valid_to=shorts["valid_to"].where(ends.isna() | (shorts["valid_to"] <= ends), ends),
+        valid_from=shorts["valid_from"].where(starts.isna() | (shorts["valid_from"] >= starts), starts),
     )
+    return settled, dict(zip(pairs["code_new"], pairs["code"], strict=True))
+
+
+def _industry_facts(history: pd.DataFrame) -> pd.DataFrame:
+    """One row per class; what a class of 2021 says of the years before is ``inferred``."""
+    known = history[history["sw_l1"].notna() & history["start_date"].notna()]
+    facts = known.assign(
+        kind="sw1", value=known["sw_l1"], evidence="observed",
+        valid_from=known["start_date"], valid_to=known["end_date"],
+    )  # fmt: skip
+    before = facts[facts["valid_from"] < _SW2021].assign(evidence="inferred")
+    before["valid_to"] = before["valid_to"].fillna(_SW2021).clip(upper=_SW2021)
+    after = facts[~(facts["valid_to"] <= _SW2021)]
+    return pd.concat([before, after.assign(valid_from=after["valid_from"].clip(lower=_SW2021))])
 
 
 def _current_industries(listed: pd.DataFrame, facts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -205,66 +244,6 @@ def facts_at(securities: pd.DataFrame, kind: str, keys: pd.DataFrame) -> pd.Data
     return found[["value", "evidence"]].set_index(keys.index)
 
 
-@dataclass(frozen=True)
-class Name:
-    """One span during which a string meant a code."""
-
-    code: str
-    valid_from: pd.Timestamp | None
-    valid_to: pd.Timestamp | None
-    evidence: str
-    seen_from: pd.Timestamp | None
-    seen_to: pd.Timestamp | None
-
-    def holds_on(self, day: pd.Timestamp) -> bool:
-        """Whether the name was, or may have been, in use on the day."""
-        after = self.valid_from is None or day >= self.valid_from
-        return after and (self.valid_to is None or day < self.valid_to)
-
-    def evidence_on(self, day: pd.Timestamp) -> str:
-        """``observed`` between its sightings, ``inferred`` beside them, ``current`` if it is undated."""
-        if self.evidence != "observed" or self.seen_from is None or self.seen_to is None:
-            return self.evidence
-        return "observed" if self.seen_from <= day <= self.seen_to else "inferred"
-
-
-class NameIndex:
-    """The names of a SECURITIES table, found in texts as of a day.
-
-    Matching is leftmost-longest among the names valid on the day, so that a name that came into use
-    later can neither match nor hide a shorter one.
-    """
-
-    def __init__(self, securities: pd.DataFrame) -> None:
-        check(securities, SECURITIES, parameter="securities")
-        self.spans: dict[str, list[Name]] = {}
-        named = securities[securities["kind"].isin(("short", "former", "alias"))]
-        columns = ("value", "code", "valid_from", "valid_to", "evidence", "seen_from", "seen_to")
-        for value, code, *bounds in named[list(columns)].itertuples(index=False):
-            start, end, evidence, first, last = (None if pd.isna(item) else item for item in bounds)
-            for form in {value, strip_marks(value)}:
-                if len(form) >= (2 if code.endswith("HK") else _SHORTEST_NAME):
-                    self.spans.setdefault(form, []).append(Name(code, start, end, evidence or "current", first, last))
-        self.names = sorted(self.spans)
-        self._automaton = ahocorasick_rs.AhoCorasick(self.names)
-
-    def resolve(self, name: str, day: pd.Timestamp) -> list[Name]:
-        """The spans that hold for a name on a day, one per code, in the order of the codes."""
-        holding = {span.code: span for span in self.spans.get(name, ()) if span.holds_on(day)}
-        return [holding[code] for code in sorted(holding)]
-
-    def find(self, text: str, day: pd.Timestamp) -> list[tuple[int, str]]:
-        """(position, name) of each name in the text, left to right, not overlapping."""
-        hits = self._automaton.find_matches_as_indexes(text, overlapping=True)
-        valid = [(start, -(end - start), self.names[k]) for k, start, end in hits if self.resolve(self.names[k], day)]
-        found, reached = [], 0
-        for start, length, name in sorted(valid):
-            if start >= reached:
-                found.append((start, name))
-                reached = start - length
-        return found
-
-
 def find_candidates(securities: pd.DataFrame, texts: Sequence[str], times: pd.Series) -> list[dict[str, str]]:
     """For each text the names in it that were in use at its time, in order of appearance, each with its industry.
 
@@ -272,10 +251,10 @@ def find_candidates(securities: pd.DataFrame, texts: Sequence[str], times: pd.Se
     of several codes has the mainland one's.
     """
     index = NameIndex(securities)
-    days = times.dt.tz_convert(TIMEZONE).dt.normalize().dt.tz_localize(None)
+    days = times.dt.tz_convert(TIMEZONE).dt.normalize().dt.tz_localize(None).tolist()
     found: list[tuple[int, str, str, pd.Timestamp]] = []
-    for k, (text, day) in enumerate(zip(texts, days, strict=True)):
-        for name in dict.fromkeys(name for _, name in index.find(text, day)):
+    for k, (hits, day) in enumerate(zip(index.find_all(texts, days), days, strict=True)):
+        for name in dict.fromkeys(name for _, name in hits):
             codes = [span.code for span in index.resolve(name, day)]
             found.append((k, name, min(codes, key=lambda code: (code.endswith("HK"), code)), day))
     keys = pd.DataFrame(found, columns=["row", "name", "code", "date"])

@@ -219,16 +219,17 @@ class Tagger:
         return answers
 
     def _decode(self, prompts: list[Any], candidates: list[Any], keys: list[str]) -> dict[str, Decoded]:
-        """One batch; if it fails its rows are tried one by one, and one that fails again has no answer."""
+        """One batch; one that fails, for want of memory above all, is cut in half; a single text that fails has no answer."""
         try:
             return dict(zip(keys, self.decoder.decode(prompts, candidates), strict=True))
         except (RuntimeError, MemoryError) as error:
             if len(keys) == 1:
                 log.warning("tagging failed for one text of %d tokens: %s", len(prompts[0].tokens), error)
                 return {}
-            log.warning("a batch of %d failed and is tried row by row: %s", len(keys), error)
-            rows = zip(prompts, candidates, keys, strict=True)
-            return {k: v for prompt, names, key in rows for k, v in self._decode([prompt], [names], [key]).items()}
+            log.warning("a batch of %d failed and is cut in half: %s", len(keys), error)
+            half = len(keys) // 2
+            parts = (slice(half), slice(half, None))
+            return {k: v for part in parts for k, v in self._decode(prompts[part], candidates[part], keys[part]).items()}
 
     def _row(self, text: str, prompt: Prompt | None, answer: Decoded | None) -> dict[str, Any]:
         if prompt is None or answer is None:
