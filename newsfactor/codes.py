@@ -22,7 +22,20 @@ _SUFFIX = {
     "HK": "HK",
     "XHKG": "HK",
 }
-_PREFIX = {"SH": "SH", "SZ": "SZ", "BJ": "BJ", "HK": "HK", "1": "SH", "0": "SZ"}
+_PREFIX = {"SH": "SH", "SZ": "SZ", "BJ": "BJ", "HK": "HK", "1": "SH", "0": "SZ", "116": "HK"}
+_LONG = {"SH": "XSHG", "SZ": "XSHE", "BJ": "XBSE", "HK": "XHKG"}
+_NUMBER = {"SH": "1", "SZ": "0", "BJ": "0", "HK": "116"}
+# How others write a code: {0} its digits, {1} the exchange, {2} in lower case, {3} its ISO name, {4} its number.
+STYLES = {
+    "suffix": "{0}.{1}",
+    "prefix": "{1}{0}",
+    "lower": "{2}{0}",
+    "dotted": "{2}.{0}",
+    "iso": "{0}.{3}",
+    "equity": "{0}_{1}_EQ",
+    "number": "{4}.{0}",
+    "plain": "{0}",
+}
 _BARE = {
     "60": "SH",
     "68": "SH",
@@ -44,14 +57,14 @@ _SHARES = {
     "HK": re.compile(r"\d{5}"),
 }
 _AFTER = re.compile(r"(\d{5,6})[._](SH|SS|XSHG|SZ|XSHE|BJ|XBSE|HK|XHKG)(?:_EQ)?", re.IGNORECASE)
-_BEFORE = re.compile(r"(?:(SH|SZ|BJ|HK)[._]?|([01])\.)(\d{5,6})", re.IGNORECASE)
+_BEFORE = re.compile(r"(?:(SH|SZ|BJ|HK)[._]?|(0|1|116)\.)(\d{5,6})", re.IGNORECASE)
 
 
 def normalize_code(code: str) -> str:
     """One share code in the form ``600519.SH``.
 
     Understands ``600519.SH``, ``SH600519``, ``sh.600519``, ``600519.XSHG``, ``600519_SH_EQ``,
-    ``1.600519`` (Eastmoney), ``00700.HK``, ``HK00700`` and plain ``600519`` by its range.
+    ``1.600519`` (Eastmoney; 0 is Shenzhen and Beijing, 116 Hong Kong), ``00700.HK``, ``HK00700`` and plain ``600519`` by its range.
 
     Raises
     ------
@@ -69,17 +82,47 @@ def normalize_code(code: str) -> str:
     if not isinstance(text, str):
         raise InvalidValueError("code", code, "must be text", remedy="read codes as text: numbers lose leading zeros")
     if match := _AFTER.fullmatch(text):
-        # Tables that knew only two exchanges write the Beijing codes of 2024 and later as 920000.SH.
-        digits, exchange = match[1], "BJ" if match[1].startswith("92") else _SUFFIX[match[2].upper()]
+        digits, exchange = match[1], _SUFFIX[match[2].upper()]
     elif match := _BEFORE.fullmatch(text):
         digits, exchange = match[3], _PREFIX[(match[1] or match[2]).upper()]
     elif re.fullmatch(r"\d{6}", text) and text[:2] in _BARE:
         digits, exchange = text, _BARE[text[:2]]
     else:
         raise InvalidValueError("code", code, "must be a share code such as 600519.SH, SH600519 or 00700.HK")
+    # Tables that know only two exchanges write Beijing's codes as 920000.SH, and 0 is the number of two of them.
+    if len(digits) == 6 and (digits[:2] == "92" or (text[:2] == "0." and _BARE.get(digits[:2]) == "BJ")):
+        exchange = "BJ"
     if not _SHARES[exchange].fullmatch(digits):
         raise NotAShareError("code", code, f"must be a share of {exchange}, not an index, a fund or a bond")
     return f"{digits}.{exchange}"
+
+
+def format_code(code: str, *, style: str) -> str:
+    """A share code as others write it; :func:`normalize_code` reads every style back.
+
+    Parameters
+    ----------
+    code : str
+        In any form that :func:`normalize_code` knows.
+    style : str
+        ``suffix`` (600519.SH), ``prefix`` (SH600519), ``lower`` (sh600519), ``dotted`` (sh.600519), ``iso``
+        (600519.XSHG), ``equity`` (600519_SH_EQ), ``number`` (1.600519) or ``plain`` (600519; a Hong Kong code is
+        not read back from it).
+
+    Raises
+    ------
+    InvalidValueError, NotAShareError
+        As :func:`normalize_code`, or if there is no such style.
+
+    Examples
+    --------
+    >>> format_code("600519.SH", style="iso"), format_code("00700.HK", style="number")
+    ('600519.XSHG', '116.00700')
+    """
+    if style not in STYLES:
+        raise InvalidValueError("style", style, f"must be one of {', '.join(STYLES)}")
+    digits, exchange = normalize_code(code).split(".")
+    return STYLES[style].format(digits, exchange, exchange.lower(), _LONG[exchange], _NUMBER[exchange])
 
 
 def exchange_of(code: str) -> str:

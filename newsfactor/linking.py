@@ -28,7 +28,9 @@ SUBJECT = 0.5
 _FINANCIALS = ("非银金融", "银行")
 _COMPANY_EVENTS = ("个股行情", "个股研报", "个股财报", "股权变动", "并购重组", "融资发行", "分红激励", "合同订单",
                    "产品研发", "监管诉讼", "风险事件", "人事变动", "公司动态")  # fmt: skip
-NAME_FEATURES = ("name_odds", "odds_without_stock_words", "odds_inside_word", "financial", "financial_source")
+# Contexts in which it matters more that a name is mostly an ordinary word.
+ODDS_CONTEXTS = ("weak", "no_stock_words", "inside_word", "themed")
+NAME_FEATURES = ("name_odds", *(f"name_odds_{context}" for context in ODDS_CONTEXTS), "financial", "financial_source")
 TAG_FEATURES = ("tagged", "tagged_score", "tagged_first", "tagged_nothing", "company_event", "other_market")
 FEATURES = ("intercept", *TEXT_FEATURES, *NAME_FEATURES, *TAG_FEATURES)
 
@@ -60,8 +62,8 @@ def link(news: pd.DataFrame, securities: pd.DataFrame) -> pd.DataFrame:
         text first writes it. A tagged name that no security bore at the time is ``"unknown"``; one that several
         bore, and that neither a code in the text nor the market nor the sightings tell apart, is ``"ambiguous"``
         with a row for each, which share ``mentioned``. ``mentioned`` is the chance that the news really names this
-        company, fitted on editors' codes; ``relevance`` the chance that a reader would put it among those that
-        the news is about. The subject is the company of the highest relevance, if that is 0.5 or more, the first
+        company, fitted on editors' codes, and so lower in news that editors seldom code; ``relevance`` the chance
+        that a reader would put it among those that the news is about. The subject is the company of the highest relevance, if that is 0.5 or more, the first
         of equals. ``event_novelty`` is 1 for the first news of its sign about a (code, event) and 1 − 2^(−Δ/1 day)
         for one that follows another by Δ. Empty in, empty out.
 
@@ -134,7 +136,7 @@ def find_features(table: pd.DataFrame, securities: pd.DataFrame, *, tagged: bool
     stamps = days.tolist()
     titles = table["title"].fillna("").tolist()
     texts = [news_text(*pair) for pair in zip(titles, table["content"].fillna(""), strict=True)]
-    markets = table["market"].where(table["market"].notna(), None).tolist()
+    markets = [None if pd.isna(market) else market for market in table["market"]]
     positions, mentions = [], []
     items = zip(texts, titles, markets, table["stocks"], index.find_all(texts, stamps), stamps, strict=True)
     for position, (text, title, market, stocks, hits, day) in enumerate(items):
@@ -152,7 +154,9 @@ def find_features(table: pd.DataFrame, securities: pd.DataFrame, *, tagged: bool
 
 def predict(features: np.ndarray, name: str, *, tagged: bool) -> np.ndarray:
     """The chance, 0..1, that the fitted logistic model ``name`` gives each row of features."""
-    chances: np.ndarray = 1 / (1 + np.exp(-(features @ coefficients(name, tagged=tagged))))
+    # Summed row by row: a matrix product may round a row otherwise when other rows stand beside it.
+    values = (features * coefficients(name, tagged=tagged)).sum(axis=1)
+    chances: np.ndarray = 1 / (1 + np.exp(-values))
     return chances
 
 
@@ -187,9 +191,8 @@ def _name_features(
     keys = pd.DataFrame({"code": first, "date": days.to_numpy()})
     financial = facts_at(securities, "sw1", keys)["value"].isin(_FINANCIALS).to_numpy(dtype=float)
     column = {name: text[:, k] for k, name in enumerate(TEXT_FEATURES)}
-    return np.column_stack(
-        [odds, odds * column["no_stock_words"], odds * column["inside_word"], financial, financial * column["sourced"]]
-    )
+    crossed = [odds * column[context] for context in ODDS_CONTEXTS]
+    return np.column_stack([odds, *crossed, financial, financial * column["sourced"]])
 
 
 def _tag_features(mentions: Sequence[Mention], where: np.ndarray, table: pd.DataFrame) -> np.ndarray:
@@ -251,7 +254,7 @@ def _as_tags(news: pd.DataFrame) -> pd.DataFrame:
 def _link_rows(count: int, found: Found, figures: dict[str, np.ndarray]) -> pd.DataFrame:
     """One row per item and candidate code, in order; an item without mentions keeps a row."""
     frame = pd.DataFrame({"position": found.positions, "mention": range(len(found.mentions))})
-    frame["codes"] = pd.Series([list(mention.codes) or [None] for mention in found.mentions], dtype=object)
+    frame["codes"] = pd.Series([mention.codes or (None,) for mention in found.mentions], dtype=object)
     for column in ("name", "status", "evidence"):
         frame[column] = pd.Series([getattr(mention, column) for mention in found.mentions], dtype="str")
     shares = np.array([max(len(mention.codes), 1) for mention in found.mentions], dtype=int)

@@ -106,6 +106,7 @@ class NameIndex:
                 span = Name(code, start, end, evidence or "current", first, last, is_short)
                 self.spans.setdefault(form, []).append(span)
         self.names = sorted(self.spans)
+        self.codes = set(securities["code"])
         self._longest = ahocorasick_rs.BytesAhoCorasick(
             [name.encode() for name in self.names], matchkind=ahocorasick_rs.MatchKind.LeftmostLongest
         )
@@ -135,7 +136,7 @@ class NameIndex:
         stale: set[int] = set()
         for first in range(0, len(texts), _CHUNK):
             # One search over many texts saves the cost of a call for each; no name holds the separator.
-            parts = [text.encode("utf-8", "surrogatepass") for text in texts[first : first + _CHUNK]]
+            parts = [text.encode("utf-8", "replace") for text in texts[first : first + _CHUNK]]
             starts = np.cumsum([0, *(len(part) + 1 for part in parts)])
             matches = self._longest.find_matches_as_indexes(b"\0".join(parts))
             owners = np.searchsorted(starts, [match[1] for match in matches], side="right") - 1
@@ -143,14 +144,15 @@ class NameIndex:
                 name = self.names[number]
                 if not self.resolve(name, days[first + owner]):
                     stale.add(first + owner)
-                found[first + owner].append((len(parts[owner][: start - begin].decode("utf-8", "surrogatepass")), name))
+                found[first + owner].append((len(parts[owner][: start - begin].decode()), name))
         for row in stale:
             found[row] = self._find_valid(texts[row], days[row])
         return found
 
     def _find_valid(self, text: str, day: pd.Timestamp) -> list[tuple[int, str]]:
         """The same by every match: where a name not in use on the day may hide one that was."""
-        hits = self._overlapping.find_matches_as_indexes(text, overlapping=True)
+        whole = text.encode("utf-8", "replace").decode()  # a lone surrogate becomes a question mark
+        hits = self._overlapping.find_matches_as_indexes(whole, overlapping=True)
         valid = [(start, -(end - start), self.names[k]) for k, start, end in hits if self.resolve(self.names[k], day)]
         found, reached = [], 0
         for start, length, name in sorted(valid):
@@ -158,4 +160,3 @@ class NameIndex:
                 found.append((start, name))
                 reached = start - length
         return found
-

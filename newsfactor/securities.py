@@ -31,14 +31,19 @@ def read_securities(
     Parameters
     ----------
     current : DataFrame or path
-        A SECURITIES table, then only checked, or one row per code: ``code`` or ``ts_code``, ``name``; optional ``list_date`` and ``sw_l1``. Without
-        ``names`` these names hold always, and links say so (``name_evidence="current"``).
+        A SECURITIES table, then only checked, or one row per code: ``code`` or ``ts_code``, ``name``; optional
+        ``list_date`` and ``sw_l1``. Without ``names`` these names hold since the listing, and links say so
+        (``name_evidence="current"``).
     names : DataFrame or path, optional
-        Observed names: ``code``, ``name``, ``first_seen``, ``last_seen``. A name holds from the last
-        sighting of the code's previous name (else since ever) to the first sighting of its next.
+        Observed names: ``code``, ``name``, ``first_seen``, ``last_seen``. A name holds from the day after
+        the last sighting of the code's previous name to the first sighting of its next; the earliest from the listing
+        (else the first class, else, where other codes have these, the first sighting). Names on ex-dates and first
+        days (XD, XR, DR, N, C) are left out. Old Beijing codes end where their successors begin.
     industries : DataFrame or path, optional
-        Shenwan history: ``code``, ``start_date``, ``end_date``, ``sw_l1``; half-open in time. Before a
-        code's first row, and without this table, the current ``sw_l1`` is used and marked ``current``.
+        Shenwan history: ``code``, ``start_date``, ``end_date``, ``sw_l1``; half-open in time. Before 2021-07-30
+        the classes are carried back and marked ``inferred``; before a code's first row, and without this table,
+        the current ``sw_l1`` is used and marked ``current``. A code whose rows have no class from that day on
+        had left the market: its names end there.
 
     Returns
     -------
@@ -63,18 +68,20 @@ def read_securities(
         seen = _prepare(read_table(names, parameter="names"), "names", ("name", "first_seen", "last_seen"))
         observed = _observed_names(seen)
         shorts = pd.concat([observed, shorts[~shorts["code"].isin(observed["code"])]])
-    shorts = _hold_back_to_listing(shorts, listed)
+    history = None
     if industries is not None:
         history = _prepare(
             read_table(industries, parameter="industries"), "industries", ("start_date", "end_date", "sw_l1")
         )
         facts.append(_industry_facts(history))
         shorts = _end_unclassed(shorts, history)
+    shorts = _hold_back_to_listing(shorts, listed, history)
     if "sw_l1" in listed.columns:
         facts.append(_current_industries(listed, facts))
     shorts, successors = _renumber_beijing(shorts)
-    facts += [shorts, *(part[part["code"].isin(successors)].assign(code=lambda rows: rows["code"].map(successors)) for part in facts if "kind" in part)]
-    return _finish(pd.concat([part.reindex(columns=_FACT_COLUMNS) for part in facts if len(part)]))
+    known = pd.concat([part.reindex(columns=_FACT_COLUMNS) for part in (*facts, shorts) if len(part)])
+    classes = known[(known["kind"] == "sw1") & known["code"].isin(successors)]
+    return _finish(pd.concat([known, classes.assign(code=classes["code"].map(successors))]))
 
 
 def _finish(table: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +92,8 @@ def _finish(table: pd.DataFrame) -> pd.DataFrame:
     for column in ("valid_from", "valid_to", "seen_from", "seen_to"):
         table[column] = pd.to_datetime(table[column]).astype(DATE_TYPE)
     table = table[table["value"].notna() & (table["value"] != "")]
-    table = table.drop_duplicates(list(SECURITIES.key)).sort_values(["code", "kind", "valid_from", "value"])
+    table = table.sort_values(["code", "kind", "valid_from", "value", "valid_to", "evidence", "seen_from", "seen_to"])
+    table = table.drop_duplicates(list(SECURITIES.key))
     return check(table.reset_index(drop=True), SECURITIES, parameter="securities")
 
 
@@ -144,7 +152,9 @@ def _observed_names(seen: pd.DataFrame) -> pd.DataFrame:
     starts, ends = [], []
     for _, group in plain.groupby("code", sort=False):
         first, last = group["first_seen"].to_numpy(), group["last_seen"].to_numpy()
-        starts += [max(last[last < day], default=np.datetime64("NaT")) for day in first]
+        # Where sightings overlap, the first one of the name before is still a day on which this one was not borne.
+        others = np.concatenate([first, last])
+        starts += [max(others[others < day], default=np.datetime64("NaT")) + np.timedelta64(1, "D") for day in first]
         ends += [min(first[first > day], default=np.datetime64("NaT")) for day in last]
     return plain.assign(
         kind="short", value=plain["name"], evidence="observed",
@@ -163,12 +173,21 @@ def _current_names(listed: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _hold_back_to_listing(shorts: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
-    """A code's earliest name begins with its listing, or with the first sighting if that came before."""
-    if "list_date" not in listed.columns:
+def _hold_back_to_listing(shorts: pd.DataFrame, listed: pd.DataFrame, history: pd.DataFrame | None) -> pd.DataFrame:
+    """A code's earliest name begins with its listing, or with the first sighting if that came before.
+
+    Its first class tells the listing where no list date does; a code that has neither, where others have, begins
+    with its first sighting.
+    """
+    dated = [listed.set_index("code")["list_date"]] if "list_date" in listed.columns else []
+    if history is not None:
+        dated.append(history.set_index("code")["start_date"])
+    if not dated:
         return shorts
-    began = pd.to_datetime(shorts["code"].map(listed.drop_duplicates("code").set_index("code")["list_date"]))
+    firsts = [dates.dropna().groupby(level=0).min() for dates in dated]
+    known = firsts[0].combine_first(firsts[-1])
     seen = shorts.groupby("code")["seen_from"].transform("min")
+    began = pd.to_datetime(shorts["code"].map(known)).fillna(seen)
     began = began.where(~(seen < began), seen)
     return shorts.assign(valid_from=shorts["valid_from"].fillna(began).astype(DATE_TYPE))
 
@@ -177,7 +196,7 @@ def _end_unclassed(shorts: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     """A code that the history knows, but that has no class of 2021, had left the market by then."""
     classed = history.loc[history["sw_l1"].notna() & ~(history["end_date"] <= _SW2021), "code"]
     gone = shorts["code"].isin(set(history["code"]) - set(classed))
-    ends = shorts["valid_to"].fillna(_SW2021).clip(upper=_SW2021)
+    ends = _no_later(shorts["valid_to"], _SW2021)
     return shorts.assign(valid_to=shorts["valid_to"].mask(gone, ends))
 
 
@@ -189,10 +208,12 @@ def _renumber_beijing(shorts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str
     own = shorts[shorts["code"].str.endswith("BJ")]
     own = own.assign(base=own["value"].map(fold_width).map(strip_marks), new=own["code"].str.startswith("92"))
     pairs = own[~own["new"]].merge(own[own["new"]], on="base", suffixes=("", "_new"))
-    pairs = pairs.drop_duplicates("code").drop_duplicates("code_new")
+    pairs = pairs.sort_values(["code", "code_new"]).drop_duplicates("code").drop_duplicates("code_new")
+    if pairs.empty:
+        return shorts, {}
     seen = own.groupby("code").agg(first=("seen_from", "min"), last=("seen_to", "max"))
-    first = pairs["code_new"].map(seen["first"]).fillna(_BEIJING_SWITCH).clip(upper=_BEIJING_SWITCH)
-    day = pairs["code"].map(seen["last"]).add(pd.Timedelta(days=1)).fillna(first)
+    first = _no_later(pd.to_datetime(pairs["code_new"].map(seen["first"])), _BEIJING_SWITCH)
+    day = (pd.to_datetime(pairs["code"].map(seen["last"])) + pd.Timedelta(days=1)).fillna(first)
     day = day.where(day > first, first).astype(DATE_TYPE)
     ends = shorts["code"].map(dict(zip(pairs["code"], day, strict=True))).astype(DATE_TYPE)
     starts = shorts["code"].map(dict(zip(pairs["code_new"], day, strict=True))).astype(DATE_TYPE)
@@ -211,9 +232,15 @@ def _industry_facts(history: pd.DataFrame) -> pd.DataFrame:
         valid_from=known["start_date"], valid_to=known["end_date"],
     )  # fmt: skip
     before = facts[facts["valid_from"] < _SW2021].assign(evidence="inferred")
-    before["valid_to"] = before["valid_to"].fillna(_SW2021).clip(upper=_SW2021)
+    before["valid_to"] = _no_later(before["valid_to"], _SW2021)
     after = facts[~(facts["valid_to"] <= _SW2021)]
-    return pd.concat([before, after.assign(valid_from=after["valid_from"].clip(lower=_SW2021))])
+    after = after.assign(valid_from=after["valid_from"].where(after["valid_from"] > _SW2021, _SW2021))
+    return pd.concat([before, after])
+
+
+def _no_later(dates: pd.Series, day: pd.Timestamp) -> pd.Series:
+    """The dates, or the day where one is later or missing."""
+    return dates.where(dates <= day, day)
 
 
 def _current_industries(listed: pd.DataFrame, facts: list[pd.DataFrame]) -> pd.DataFrame:

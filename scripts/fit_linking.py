@@ -14,30 +14,44 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-import newsfactor as nf
 from newsfactor import linking
-from newsfactor.linking import COEFFICIENTS, FEATURES, NAME_FEATURES, TAG_FEATURES, Found, find_features, hash_name
+from newsfactor.linking import (
+    COEFFICIENTS,
+    FEATURES,
+    NAME_FEATURES,
+    ODDS_CONTEXTS,
+    TAG_FEATURES,
+    Found,
+    find_features,
+    hash_name,
+)
 from newsfactor.names import NameIndex
 from newsfactor.prompting import NO_STOCKS
 from newsfactor.schema import TIMEZONE
+from newsfactor.securities import read_securities
+from newsfactor.tables import read_news
 
-OBSERVER = "cls"
+OBSERVER, LABELLED = "cls", "wire"
+Coefficients = dict[str, float]
 FOLDS = 5
 SMALLEST_ODDS, SHRINKAGE, FEWEST = 0.5, 2.0, 3
+ODDS = 1 + len(ODDS_CONTEXTS)
+GIVEN = FEATURES.index("code_given")
 PLAIN = [k for k, name in enumerate(FEATURES) if name not in TAG_FEATURES and name != "intercept"]
-TEXT = [k for k in PLAIN if FEATURES[k] not in NAME_FEATURES[:3]]
+TEXT = [k for k in PLAIN if FEATURES[k] not in NAME_FEATURES[:ODDS]]
 TAGS = [k for k, name in enumerate(FEATURES) if name in TAG_FEATURES]
 
 
 def main() -> None:
     arguments = parse_arguments()
     until = pd.Timestamp(arguments.until, tz=TIMEZONE)
-    securities = read_securities(arguments.data)
+    securities = read_known_securities(arguments.data)
     wire = read_wire(arguments.data, until)
     labelled = read_labelled(arguments.data, until)
     tags = pd.concat([pd.read_parquet(path) for path in arguments.tags])
@@ -57,19 +71,19 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_securities(data: Path) -> pd.DataFrame:
+def read_known_securities(data: Path) -> pd.DataFrame:
     """SECURITIES of the data: mainland and Hong Kong names."""
     master = data / "master"
     mainland = pd.read_parquet(master / "securities.parquet").drop(columns="code")
     abroad = pd.read_parquet(master / "hk_names.parquet")[["ts_code", "name"]]
     names, industries = master / "names_observed.parquet", master / "sw_industry_history.parquet"
-    return nf.read_securities(pd.concat([mainland, abroad]), names, industries)
+    return read_securities(pd.concat([mainland, abroad]), names, industries)
 
 
 def read_wire(data: Path, until: pd.Timestamp) -> pd.DataFrame:
     """NEWS of the observed wire with the editors' codes."""
     wire = pd.read_parquet(data / "wire" / "news_2026-05-14_2026-07-31.parquet").drop(columns=["subjects", "level"])
-    return nf.read_news(wire[(wire["source"] == OBSERVER) & (wire["published_at"] < until)])
+    return read_news(wire[(wire["source"] == OBSERVER) & (wire["published_at"] < until)])
 
 
 def read_labelled(data: Path, until: pd.Timestamp) -> pd.DataFrame:
@@ -77,30 +91,55 @@ def read_labelled(data: Path, until: pd.Timestamp) -> pd.DataFrame:
     table = pd.read_parquet(data / "labels" / "train.parquet")
     table = table[table["published_at"] < until]
     names = table["stocks"].map(lambda text: [] if text == NO_STOCKS else text.split("、"))
-    news = table[["news_id", "published_at"]].assign(title="", content=table["text"], source="wire", names=names)
-    return nf.read_news(news)
+    news = table[["news_id", "published_at"]].assign(title="", content=table["text"], source=LABELLED, names=names)
+    return read_news(news)
 
 
-def fit_models(wire: pd.DataFrame, labelled: pd.DataFrame, tags: pd.DataFrame, securities: pd.DataFrame) -> dict:
+def fit_models(
+    wire: pd.DataFrame, labelled: pd.DataFrame, tags: pd.DataFrame, securities: pd.DataFrame
+) -> dict[str, Any]:
     """Coefficients by figure and kind of news, and the odds of names."""
     described = describe(wire, securities)
-    named = mark_coded(wire, described)
-    rows = np.flatnonzero(~np.isnan(named))
-    days = wire["published_at"].dt.dayofyear.to_numpy()[described.positions]
-    odds = cross_fit_odds(described, named, rows, days)
-    model = {"name_odds": make_odds(described, rows, named[rows], fit_text(described, rows, named))}
-    put_odds(described.features, odds)
-    model["mentioned"] = {"plain": fit(described.features[rows], named[rows], PLAIN)}
-    write_odds(model["name_odds"])
+    marks = mark_coded(wire, described)
+    # Editors give the share 机器人 to news of the theme 机器人概念: such slips teach nothing.
+    themed = (described.features[:, FEATURES.index("themed")] > 0) & (described.features[:, GIVEN] == 0)
+    marks[themed & (marks == 1)] = np.nan
+    odds, cross_fitted = make_all_odds(described, marks, wire["published_at"].dt.dayofyear.to_numpy())
+    put_odds(described.features, cross_fitted)
+    write_odds(odds)
+    own = tags.merge(wire[["news_id", "codes"]], on="news_id")
+    read = describe(own, securities)
+    weights = weigh(own, wire, read, described)
+    mentioned = fit_pair(described, marks, read, mark_coded(own, read), weights)
     stated = describe(labelled, securities)
-    about = mark_about(labelled, stated, securities)
-    model["relevance"] = {"plain": fit(stated.features, about, PLAIN)}
-    own = tags[tags["news_id"].isin(wire["news_id"])].merge(wire[["news_id", "codes"]], on="news_id")
-    model["mentioned"]["tagged"] = fit_tagged(own, mark_coded, model["mentioned"]["plain"], securities, wire)
-    own = tags[tags["news_id"].isin(labelled["news_id"]) & (tags["source"] == "wire")]
-    own = own.merge(labelled[["news_id", "names"]], on="news_id")
-    model["relevance"]["tagged"] = fit_tagged(own, lambda t, f: mark_about(t, f, securities), model["relevance"]["plain"], securities)  # fmt: skip
-    return model
+    own = tags[tags["source"] == LABELLED].merge(labelled[["news_id", "names"]], on="news_id")
+    read = describe(own, securities)
+    marks = mark_about(labelled, stated, securities)
+    relevance = fit_pair(stated, marks, read, mark_about(own, read, securities), np.ones(len(read.mentions)))
+    return {"mentioned": mentioned, "relevance": relevance, "name_odds": odds}
+
+
+def fit_pair(
+    plain: Found, marks: np.ndarray, tagged: Found, tagged_marks: np.ndarray, weights: np.ndarray
+) -> dict[str, Coefficients]:
+    """The models of plain and of tagged news, and the thresholds of their best F1."""
+    models = {"plain": fit(plain.features, marks, PLAIN)}
+    models["tagged"] = fit_tagged(tagged, tagged_marks, models["plain"], weights)
+    cuts = {
+        "plain": choose_threshold(log_odds(plain.features, models["plain"]), marks, np.ones(len(marks))),
+        "tagged": choose_threshold(log_odds(tagged.features, models["tagged"]), tagged_marks, weights),
+    }
+    return models | {"thresholds": cuts}
+
+
+def choose_threshold(values: np.ndarray, marks: np.ndarray, weights: np.ndarray) -> float:
+    """The chance at which F1 is highest: the middle of those whose F1 comes within 0.002 of it."""
+    rows = np.flatnonzero(~np.isnan(marks))
+    rows = rows[np.argsort(-values[rows])]
+    hits, found = np.cumsum(weights[rows] * marks[rows]), np.cumsum(weights[rows])
+    scores = 2 * hits / (found + hits[-1])
+    near = 1 / (1 + np.exp(-values[rows[scores >= scores.max() - 0.002]]))
+    return float((near.min() + near.max()) / 2)
 
 
 def describe(table: pd.DataFrame, securities: pd.DataFrame) -> Found:
@@ -130,54 +169,49 @@ def mark_about(table: pd.DataFrame, found: Found, securities: pd.DataFrame) -> n
     return np.array(marks, dtype=float)
 
 
-def fit(features: np.ndarray, marks: np.ndarray, columns: list[int], weights: np.ndarray | None = None) -> dict:
-    """A logistic model of these columns as {feature: coefficient}."""
-    spread = features[:, columns].std(axis=0)
+def fit(features: np.ndarray, marks: np.ndarray, columns: list[int]) -> Coefficients:
+    """A logistic model of these columns as {feature: coefficient}; rows without a mark do not count."""
+    rows = ~np.isnan(marks)
+    spread = features[rows][:, columns].std(axis=0)
     used = [column for column, width in zip(columns, spread, strict=True) if width > 0]
     spread = spread[spread > 0]
-    fitted = LogisticRegression(C=1.0, max_iter=2000).fit(features[:, used] / spread, marks, weights)
-    known = {FEATURES[column]: value for column, value in zip(used, fitted.coef_[0] / spread, strict=True)}
+    fitted = LogisticRegression(C=1.0, max_iter=2000).fit(features[rows][:, used] / spread, marks[rows])
+    known = {FEATURES[column]: float(value) for column, value in zip(used, fitted.coef_[0] / spread, strict=True)}
     return {"intercept": float(fitted.intercept_[0]), **known}
 
 
-def log_odds(features: np.ndarray, known: dict) -> np.ndarray:
-    return features @ np.array([known.get(name, 0.0) for name in FEATURES])
+def log_odds(features: np.ndarray, known: Coefficients) -> np.ndarray:
+    values: np.ndarray = features @ np.array([known.get(name, 0.0) for name in FEATURES])
+    return values
 
 
-def fit_text(found: Found, rows: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """The chance by context alone, names not known."""
-    return 1 / (1 + np.exp(-log_odds(found.features[rows], fit(found.features[rows], marks[rows], TEXT))))
+def make_all_odds(found: Found, marks: np.ndarray, days: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """The odds of names, and for each mention those of its name from the days of the other folds."""
+    keys = np.array([hash_name(mention.name) for mention in found.mentions])
+    chances = 1 / (1 + np.exp(-log_odds(found.features, fit(found.features, marks, TEXT))))
+    marked, folds = ~np.isnan(marks), days[found.positions] % FOLDS
+    odds = np.zeros(len(keys))
+    for fold in range(FOLDS):
+        rows = marked & (folds != fold)
+        known = make_odds(keys[rows], marks[rows], chances[rows])
+        odds[folds == fold] = [known.get(key, 0.0) for key in keys[folds == fold]]
+    return make_odds(keys[marked], marks[marked], chances[marked]), odds
 
 
-def make_odds(found: Found, rows: np.ndarray, marks: np.ndarray, chances: np.ndarray) -> dict[str, float]:
+def make_odds(keys: np.ndarray, marks: np.ndarray, chances: np.ndarray) -> dict[str, float]:
     """What one shrunk Newton step leaves of each name's log-odds; names with little to say are left out."""
-    table = pd.DataFrame({"key": [hash_name(found.mentions[row].name) for row in rows], "mark": marks, "chance": chances})
-    table["information"] = table["chance"] * (1 - table["chance"])
-    sums = table.groupby("key").agg(mark=("mark", "sum"), chance=("chance", "sum"), information=("information", "sum"), n=("mark", "size"))  # fmt: skip
-    odds = ((sums["mark"] - sums["chance"]) / (sums["information"] + SHRINKAGE)).clip(-4, 4)
+    table = pd.DataFrame({"left": marks - chances, "information": chances * (1 - chances), "n": 1})
+    sums = table.groupby(keys).sum()
+    odds = (sums["left"] / (sums["information"] + SHRINKAGE)).clip(-4, 4)
     kept = odds[(odds.abs() >= SMALLEST_ODDS) & (sums["n"] >= FEWEST)]
     return {str(key): round(float(value), 1) for key, value in kept.sort_index().items()}
 
 
-def cross_fit_odds(found: Found, marks: np.ndarray, rows: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """Each mention's odds of its name from the days of the other folds."""
-    odds = np.zeros(len(found.mentions))
-    chances = fit_text(found, rows, marks)
-    folds = days[rows] % FOLDS
-    for fold in range(FOLDS):
-        others = folds != fold
-        known = make_odds(found, rows[others], marks[rows][others], chances[others])
-        for row in rows[~others]:
-            odds[row] = known.get(hash_name(found.mentions[row].name), 0.0)
-    return odds
-
-
 def put_odds(features: np.ndarray, odds: np.ndarray) -> None:
     """Replace the odds, and what is made of them, in the features."""
-    own, bare, inside = (FEATURES.index(name) for name in NAME_FEATURES[:3])
-    features[:, own] = odds
-    features[:, bare] = odds * features[:, FEATURES.index("no_stock_words")]
-    features[:, inside] = odds * features[:, FEATURES.index("inside_word")]
+    features[:, FEATURES.index("name_odds")] = odds
+    for context in ODDS_CONTEXTS:
+        features[:, FEATURES.index(f"name_odds_{context}")] = odds * features[:, FEATURES.index(context)]
 
 
 def write_odds(odds: dict[str, float]) -> None:
@@ -186,26 +220,26 @@ def write_odds(odds: dict[str, float]) -> None:
     linking._odds_of.cache_clear()
 
 
-def fit_tagged(tags, mark, plain: dict, securities, population=None) -> dict:  # noqa: ANN001
+def fit_tagged(found: Found, marks: np.ndarray, plain: Coefficients, weights: np.ndarray) -> Coefficients:
     """Scale of the plain log-odds and what the tags add, as coefficients of all features."""
-    found = describe(tags, securities)
-    marks = mark(tags, found)
     rows = np.flatnonzero(~np.isnan(marks))
-    added = found.features[rows][:, TAGS]
-    matrix = np.column_stack([log_odds(found.features[rows], plain), added])
-    weights = None
-    if population is not None:
-        coded = tags["codes"].map(len).to_numpy() > 0
-        share = (population["codes"].map(len) > 0).mean() * 0 + 1  # noqa: F841
-        weights = np.where(coded[found.positions[rows]], WEIGHT_CODED, WEIGHT_UNCODED)
-    fitted = LogisticRegression(C=1.0, max_iter=2000).fit(matrix, marks[rows], weights)
-    scale, *extra = fitted.coef_[0]
-    known = {name: value * scale for name, value in plain.items()}
-    known["intercept"] += float(fitted.intercept_[0])
-    return known | dict(zip(TAG_FEATURES, extra, strict=True))
+    matrix = np.column_stack([log_odds(found.features[rows], plain), found.features[rows][:, TAGS]])
+    fitted = LogisticRegression(C=1.0, max_iter=2000).fit(matrix, marks[rows], weights[rows])
+    scale, *added = fitted.coef_[0]
+    known = {name: value * scale for name, value in plain.items()} | dict(zip(TAG_FEATURES, added, strict=True))
+    return known | {"intercept": known["intercept"] + float(fitted.intercept_[0])}
 
 
-def _round(value):  # noqa: ANN001, ANN202
+def weigh(tags: pd.DataFrame, wire: pd.DataFrame, found: Found, described: Found) -> np.ndarray:
+    """Weights that give coded and uncoded news among the tagged ones their share of all mentions of the wire."""
+    coded = [(table["codes"].map(len) > 0).to_numpy()[part.positions] for table, part in ((tags, found), (wire, described))]  # fmt: skip
+    ratios = [(coded[1] == kind).sum() / max((coded[0] == kind).sum(), 1) for kind in (False, True)]
+    weights = np.where(coded[0], ratios[1], ratios[0])
+    scaled: np.ndarray = weights / weights.mean()
+    return scaled
+
+
+def _round(value: dict[str, Any]) -> dict[str, Any]:
     return {key: _round(part) if isinstance(part, dict) else round(float(part), 3) for key, part in value.items()}
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsfactor.codes import board_of, limit_rates, normalize_code
+from newsfactor.codes import STYLES, board_of, format_code, limit_rates, normalize_code
 from newsfactor.errors import InvalidValueError
 
 SHARES = st.one_of(
@@ -24,10 +24,46 @@ def test_every_form_gives_the_same_code(code):
     assert {normalize_code(form) for form in forms} == {code}
 
 
+@given(st.integers(1, 99_999).map(lambda k: f"{k:05d}"))
+def test_hong_kong_forms_give_the_same_code(digits):
+    forms = [f"{digits}.HK", f"HK{digits}", f"hk.{digits}", f"{digits}.XHKG", f"{digits}_HK_EQ"]
+    assert {normalize_code(form) for form in forms} == {f"{digits}.HK"} == {normalize_code(f"{digits}.HK")}
+
+
+BEIJING = st.integers(0, 999).map(lambda k: f"{831000 + k}.BJ")
+HONG_KONG = st.integers(1, 99_999).map(lambda k: f"{k:05d}.HK")
+
+
+@given(st.one_of(SHARES, BEIJING, HONG_KONG), st.sampled_from(sorted(STYLES)))
+def test_every_style_is_read_back(code, style):
+    if style == "plain" and code.endswith("HK"):
+        assert format_code(code, style=style) == code[:5]
+    else:
+        assert normalize_code(format_code(code, style=style)) == code
+
+
+def test_styles_by_hand():
+    styles = [format_code("sh600519", style=style) for style in STYLES]
+    assert styles == [
+        "600519.SH",
+        "SH600519",
+        "sh600519",
+        "sh.600519",
+        "600519.XSHG",
+        "600519_SH_EQ",
+        "1.600519",
+        "600519",
+    ]
+    with pytest.raises(InvalidValueError, match=r"suffix.*'wind'"):
+        format_code("600519.SH", style="wind")
+
+
 def test_other_forms():
     assert normalize_code("1.600519") == "600519.SH"
     assert normalize_code("0.000001") == "000001.SZ"
+    assert normalize_code("920001.SH") == normalize_code("920001.SZ") == "920001.BJ"
     assert normalize_code("HK00700") == normalize_code("00700.HK") == "00700.HK"
+    assert normalize_code("92000.HK") == "92000.HK"  # 92 is Beijing's with six digits alone
 
 
 @pytest.mark.parametrize(

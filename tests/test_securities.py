@@ -136,7 +136,7 @@ def test_funds_are_left_out_with_a_count():
     assert set(table["code"]) == set(CURRENT["code"])
 
 
-def test_sightings_that_overlap_cut_no_name_short():
+def test_sightings_that_overlap_cut_no_name_short_and_carry_none_back():
     names = pd.DataFrame(
         {"code": ["600001.SH"] * 2, "name": ["海川重工", "海川重工甲"],
          "first_seen": ["2018-01-02", "2020-01-02"], "last_seen": ["2026-07-31", "2022-01-04"]}
@@ -144,6 +144,8 @@ def test_sightings_that_overlap_cut_no_name_short():
     index = NameIndex(read_securities(CURRENT, names))
     assert codes(index, "海川重工", "2026-07-30") == [("00005.HK", "current"), ("600001.SH", "observed")]
     assert codes(index, "海川重工甲", "2021-01-04") == [("600001.SH", "observed")]
+    assert codes(index, "海川重工甲", "2018-01-03") == [("600001.SH", "inferred")]
+    assert codes(index, "海川重工甲", "2018-01-02") == []
 
 
 def test_candidates_have_the_industry_of_the_day(securities):
@@ -158,3 +160,57 @@ def test_candidates_have_the_industry_of_the_day(securities):
         {},
     ]
     assert [list(names) for names in found] == [["海川重工", "方岳氏炭材"], ["青禾生物", "海川重工"], []]
+
+
+def test_a_name_begins_with_the_listing_and_not_before(securities):
+    index = NameIndex(securities)
+    assert codes(index, "方岳氏炭材", "2002-02-03") == []
+    assert codes(index, "方岳氏炭材", "2002-02-04") == [("600002.SH", "current")]
+    # Seen before the listing: the sighting counts. No list date at all: the first class tells it.
+    early = NAMES.assign(first_seen=["2000-05-08", *NAMES["first_seen"][1:]])
+    assert codes(NameIndex(read_securities(CURRENT, early)), "海川股份", "2000-05-08") == [("600001.SH", "observed")]
+    undated = read_securities(CURRENT.drop(columns="list_date"), NAMES, INDUSTRIES)
+    assert codes(NameIndex(undated), "海川股份", "2015-12-31") == []
+
+
+def test_an_old_beijing_code_ends_where_its_successor_begins():
+    table = pd.DataFrame(
+        {"code": ["831001.BJ", "920101.SH", "920999.BJ"], "name": ["远岫精工", "远岫精工", "青禾精工"]}
+    )
+    classes = pd.DataFrame(
+        {"code": ["920101.SH"], "start_date": ["2022-01-04"], "end_date": [None], "sw_l1": ["机械设备"]}
+    )
+
+    def bearer(names: pd.DataFrame | None, day: str) -> list[str]:
+        index = NameIndex(read_securities(table, names, classes))
+        return [code for code, _ in codes(index, "远岫精工", day)]
+
+    assert bearer(None, "2025-10-08") == ["831001.BJ"] and bearer(None, "2025-10-09") == ["920101.BJ"]
+    seen = pd.DataFrame(
+        {"code": ["831001.BJ", "920101.SH"], "name": ["远岫精工"] * 2,
+         "first_seen": ["2022-01-04", "2025-06-03"], "last_seen": ["2025-05-30", "2026-07-31"]}
+    )  # fmt: skip
+    assert bearer(seen, "2025-06-02") == ["831001.BJ"] and bearer(seen, "2025-06-03") == ["920101.BJ"]
+    known = read_securities(table, seen, classes)
+    keys = pd.DataFrame({"code": ["831001.BJ"], "date": pd.to_datetime(["2024-05-06"])})
+    assert facts_at(known, "sw1", keys)["value"].tolist() == ["机械设备"]
+
+
+def test_a_code_without_a_class_of_2021_had_left():
+    classes = pd.DataFrame(
+        {"code": ["600001.SH", "600002.SH"], "start_date": ["2010-01-04", "2010-01-04"],
+         "end_date": ["9999-12-31"] * 2, "sw_l1": ["机械设备", None]}
+    )  # fmt: skip
+    table = CURRENT.assign(name=["东岳明珠", "东岳明珠", *CURRENT["name"][2:]])
+    index = NameIndex(read_securities(table, None, classes))
+    assert [code for code, _ in codes(index, "东岳明珠", "2015-05-06")] == ["600001.SH", "600002.SH"]
+    assert [code for code, _ in codes(index, "东岳明珠", "2026-07-06")] == ["600001.SH"]
+
+
+def test_classes_before_the_scheme_of_2021_are_marked():
+    classes = INDUSTRIES.assign(start_date=["2015-01-05", "2023-01-03"])
+    table = read_securities(CURRENT, NAMES, classes)
+    keys = pd.DataFrame({"code": "600001.SH", "date": pd.to_datetime(["2014-05-05", "2016-05-05", "2021-07-30"])})
+    found = facts_at(table, "sw1", keys)
+    assert found["value"].tolist() == ["机械设备", "钢铁", "钢铁"]
+    assert found["evidence"].tolist() == ["current", "inferred", "observed"]
