@@ -166,10 +166,7 @@ def score(
             labelled, answers = read_predictions(gold)
         else:
             labelled = _read_gold(gold, dataset)
-            if tags is None:
-                answers = _tag_labels(str(model), labelled)
-            else:
-                answers = read_table(tags, parameter="tags")
+            answers = _tag_labels(str(model), labelled) if tags is None else read_table(tags, parameter="tags")
         card = score_tags(labelled, answers)
         out_console.print(str(card))
         if out is not None:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -275,10 +275,12 @@ def find_spans(text: str, candidates: Sequence[str] | None) -> list[Span]:
         return [Span(place, name, frozenset([len(name)])) for place, name in sorted(placed) if place >= 0]
     spans = []
     for run in _WORD_RUN.finditer(text):
-        for place in range(run.start(), run.end() - 1):
-            letters = [letter.encode() for letter in text[place : min(place + _LONGEST_NAME, run.end())]]
-            ends = list(accumulate(map(len, letters)))
-            spans.append(Span(place, b"".join(letters), frozenset(ends[1:])))
+        whole = run[0].encode()
+        # Where each character begins: a byte that continues none.
+        starts = [k for k, byte in enumerate(whole) if byte & 0xC0 != 0x80] + [len(whole)]
+        for k, start in enumerate(starts[:-2]):
+            ends = starts[k + 2 : k + _LONGEST_NAME + 1]
+            spans.append(Span(run.start() + k, whole[start : ends[-1]], frozenset([end - start for end in ends])))
     return spans
 
 

@@ -1,16 +1,18 @@
-"""Rebuild the bundled model from a data folder: tokenizer, two stages of pretraining, LoRA adapter.
+"""Rebuild the bundled model from a data folder: tokenizer, three stages of pretraining, LoRA adapter.
 
     python scripts/build_bundled_model.py DATA WORK --out newsfactor/models
 
 DATA holds corpus/, wire/, labels/, aux/ and master/. The first stage reads plain text, with labelled items towards its
-end; the second reads news with labels of many kinds behind it (weak_labels.py); the last is a plain ``fine_tune``. WORK
-keeps the intermediate checkpoints; a killed run goes on from the last one. Wire items from ``--until`` on, and the texts of
-labels/dev, enter no step.
+end; the second reads news with labels of many kinds behind it (weak_labels.py); the third does so again with labels that
+the tuned model of the second has guessed together with a baseline. The adapter is a plain ``fine_tune``. WORK keeps the
+intermediate checkpoints; a killed run goes on from the last one. Wire items from ``--until`` on, and the texts of labels/dev,
+enter no step.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import math
@@ -25,9 +27,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from weak_labels import PLAIN, Document, make_documents, read_securities
+from weak_labels import PLAIN, Document, Shares, make_documents, read_securities
 
-from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, news_text, user_turn
+from newsfactor.decoding import MAX_TOKENS
+from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, hint_line, news_text, user_turn
+from newsfactor.tagging import Tagger
 from newsfactor.taxonomy import Taxonomy
 from newsfactor.training import fine_tune
 from newsfactor.weights import RECORD
@@ -178,9 +182,13 @@ def make_model(size: int, options: argparse.Namespace) -> LlamaForCausalLM:
 
 def pretrain(
     model: LlamaForCausalLM, rows: np.ndarray, weights: np.ndarray, checkpoint: Path, *, rate: float, batch: int,
-    decay: Callable[[float], float],
+    decay: Callable[[float], float], share: float = 1.0,
 ) -> None:  # fmt: skip
-    """One pass over the rows in bf16 autocast; a checkpoint every 200 steps. ``decay`` maps progress to a share of the rate."""
+    """One pass over the rows in bf16 autocast; a checkpoint every 200 steps. ``decay`` maps progress to a share of the rate.
+
+    The loss is taken at every token of an answer and at a random ``share`` of the others, which then count for all: the
+    vocabulary's matrix is a third of the work.
+    """
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
@@ -192,18 +200,20 @@ def pretrain(
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
     log.info("%s: %.2f M parameters, %d steps from %d", checkpoint.stem, model.num_parameters() / 1e6, steps, start)
+    run = torch.compile(model.model)
     began, smooth = time.time(), math.nan
     for step in range(start, steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * decay(step / steps)
+            group["lr"] = rate * min(1.0, (step + 1) / 60) * decay(step / steps)
         tokens = torch.from_numpy(rows[step * batch : (step + 1) * batch]).long()
         weight = torch.from_numpy(weights[step * batch : (step + 1) * batch]).float()[:, 1:].flatten()
+        chosen = ((weight > PLAIN) | (torch.rand(weight.shape) < share)).nonzero().squeeze(1)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=tokens).logits[:, :-1]
-        each = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none"
-        )
-        ((each * weight).sum() / weight.sum()).backward()
+            logits = model.lm_head(run(input_ids=tokens).last_hidden_state[:, :-1].flatten(0, 1)[chosen])
+        each = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:].flatten()[chosen], reduction="none")
+        weight = weight[chosen]
+        counted = torch.where(weight > PLAIN, weight, 1 / share)
+        ((each * counted).sum() / counted.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -240,6 +250,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--steps2", type=int, default=3000, help="steps of the second stage at most")
     parser.add_argument("--rate2", type=float, default=1.5e-3)
+    parser.add_argument("--steps3", type=int, default=3600, help="steps of the third stage at most")
+    parser.add_argument("--rate3", type=float, default=1.2e-3)
     parser.add_argument("--orders", type=int, default=2000, help="copies of items with an instruction in their text")
     parser.add_argument("--epochs", type=float, default=1, help="of the adapter, each record twice")
     parser.add_argument("--seed", type=int, default=0)
@@ -262,24 +274,56 @@ def main() -> None:
         model, rows, np.ones_like(rows), options.work / "pretrain.pt", rate=options.rate, batch=options.batch,
         decay=fall_by_cosine,
     )  # fmt: skip
-    weak = make_documents(options.data, until, options.seed)
-    rows, weights = pack_weighted(tokenizer, weak, options.steps2 * options.batch)
-    log.info("second stage: %d documents, %d rows kept", len(weak), len(rows))
-    pretrain(
-        model,
-        rows,
-        weights,
-        options.work / "pretrain2.pt",
-        rate=options.rate2,
-        batch=options.batch,
-        decay=fall_from_half,
-    )
-    base = options.out / "base"
-    model.to(torch.bfloat16).save_pretrained(base)
+    for stage in (2, 3):
+        teach = Teacher(options.work / "stage2") if stage == 3 else None
+        weak = make_documents(options.data, until, options.seed + stage, teach)
+        rows, weights = pack_weighted(tokenizer, weak, vars(options)[f"steps{stage}"] * options.batch)
+        log.info("stage %d: %d documents, %d rows kept", stage, len(weak), len(rows))
+        pretrain(
+            model, rows, weights, options.work / f"pretrain{stage}.pt", rate=vars(options)[f"rate{stage}"],
+            batch=options.batch, decay=fall_from_half, share=1.0 if stage == 2 else 0.35,
+        )  # fmt: skip
+        folder = options.out if stage == 3 else options.work / "stage2"
+        finish(model, tokenizer, folder, options, str((until - pd.Timedelta(days=1)).date()))
+
+
+def finish(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, options: argparse.Namespace, through: str
+) -> None:
+    """Write base and adapter of a stage, unless an earlier run has."""
+    if (folder / "adapter" / RECORD).exists():
+        return
+    base = folder / "base"
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(base)
     tokenizer.save_pretrained(base)
-    through = str((until - pd.Timedelta(days=1)).date())
     (base / RECORD).write_text(json.dumps({"trained_through": through}), encoding="utf-8")
-    tune(options, base, through)
+    tune(options, folder, through)
+
+
+class Teacher:
+    """Guesses labels of unlabelled news with the tuned model of the stage before; they are kept in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.kept = folder, folder / "guesses.npz"
+
+    def __call__(self, texts: list[str], candidates: list[dict[str, str]]) -> Shares:
+        """Each field's probabilities (texts × labels), candidates shown."""
+        if not self.kept.exists():
+            decoder = Tagger.load(self.folder / "base", adapter=self.folder / "adapter").decoder
+            prompts = [
+                decoder.template.fill(text, MAX_TOKENS, hint_line(names))
+                for text, names in zip(texts, candidates, strict=True)
+            ]
+            order = sorted(range(len(texts)), key=lambda k: len(prompts[k].tokens))
+            shares = {field: np.zeros((len(texts), len(labels)), np.float32) for field, labels in Taxonomy().slots}
+            for start in range(0, len(order), 64):
+                part = order[start : start + 64]
+                answers = decoder.decode([prompts[k] for k in part], [list(candidates[k]) for k in part])
+                for k, answer in zip(part, answers, strict=True):
+                    for field, values in shares.items():
+                        values[k] = answer.probabilities[field]
+            np.savez_compressed(self.kept, **shares)
+        return dict(np.load(self.kept))
 
 
 ORDERS = (
@@ -307,16 +351,17 @@ def add_orders(labels: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     return copies.assign(text=texts)
 
 
-def tune(options: argparse.Namespace, base: Path, through: str) -> None:
+def tune(options: argparse.Namespace, folder: Path, through: str) -> None:
     """The last stage: a plain fine_tune on labels/train, each record with and without the hint."""
     labels = pd.read_parquet(options.data / "labels" / "train.parquet").drop(columns="news_id")
     fine_tune(
-        pd.concat([labels, add_orders(labels, options.orders, options.seed)]), options.out / "adapter", base=base, held_out=0, rank=32, securities=read_securities(options.data),
+        pd.concat([labels, add_orders(labels, options.orders, options.seed)]), folder / "adapter", base=folder / "base",
+        held_out=0, rank=32, securities=read_securities(options.data),
         trained_through=through, seed=options.seed, progress=False, num_train_epochs=options.epochs, learning_rate=1e-3,
         per_device_train_batch_size=16, gradient_accumulation_steps=1, warmup_steps=50, bf16=True, use_cpu=True,
         train_sampling_strategy="group_by_length",
     )  # fmt: skip
-    weights = options.out / "adapter" / "adapter_model.safetensors"
+    weights = folder / "adapter" / "adapter_model.safetensors"
     save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
 
 

@@ -7,6 +7,7 @@ stand in ``labels/dev`` enter no document.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,11 @@ import newsfactor as nf
 from newsfactor.prompting import Answer, hint_line, news_text, user_turn
 from newsfactor.schema import TIMEZONE
 from newsfactor.securities import facts_at, find_candidates
+from newsfactor.taxonomy import Taxonomy
 
 Document = list[tuple[str, int]]
+Shares = dict[str, np.ndarray]  # by field: rows of probabilities in the order of the taxonomy
+Teacher = Callable[[list[str], list[dict[str, str]]], Shares]
 
 BEGIN, END, ANSWER = "<s>", "</s>", "<|answer|>"
 LENGTH = 320  # characters of a news text; the labelled items were cut there
@@ -28,23 +32,30 @@ PLAIN, WEAK, GOLD = 1, 2, 4
 FIELDS = ("event", "market", "industry", "sentiment")
 UNDATED = pd.Timestamp("2019-12-31", tz=TIMEZONE)  # labelled items without a time are announcements of 2018 to 2020
 TASKS = {"topic": "分类", "event_types": "类型", "title_polarity": "极性", "forum_sentiment": "观点"}
+SLOTS = dict(Taxonomy().slots)
+FLOOR = 1e-4
+SAID = (
+    "{name}公布季度业绩。", "财联社电，{name}表示，将扩大投资。", "{name}跌超3%。", "据报道，{name}计划裁员。", "{name}推出新产品。",
+    "{name}股价涨超5%，创历史新高。", "高管谈{name}的下一步。", "{name}与合作方签署协议。", "{name}营收超出预期。",
+)  # fmt: skip
 POLARITIES = {"positive": "正面", "negative": "负面", "neutral": "中性"}
 
 
-def make_documents(data: Path, until: pd.Timestamp, seed: int) -> list[Document]:
-    """All documents of the second stage, shuffled."""
+def make_documents(data: Path, until: pd.Timestamp, seed: int, teach: Teacher | None = None) -> list[Document]:
+    """All documents of the second stage, shuffled; of the third, where a teacher's answers join the baseline's."""
     rng = np.random.default_rng(seed)
     train = pd.read_parquet(data / "labels" / "train.parquet")
     banned = set(pd.read_parquet(data / "labels" / "dev.parquet")["text"].map(make_key))
     securities = read_securities(data)
     wire = read_wire(data, until, banned)
     documents = [
-        *wire_documents(wire, train, securities, rng),
+        *wire_documents(wire, train, securities, rng, teach),
         *gold_documents(train, securities, rng),
         *auxiliary_documents(data, banned, rng),
         *entity_documents(data, banned),
         *coded_documents(data, banned, securities),
         *name_documents(securities, rng),
+        *abroad_documents(rng),
         *article_documents(data, seed),
     ]
     return [documents[k] for k in rng.permutation(len(documents))]
@@ -72,15 +83,24 @@ def read_wire(data: Path, until: pd.Timestamp, banned: set[str]) -> pd.DataFrame
     return wire[(wire["text"].str.len() > 8) & ~wire["key"].isin(banned)].drop_duplicates("key", ignore_index=True)
 
 
-def guess_labels(train: pd.DataFrame, texts: pd.Series, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A label per field for each text, drawn from a TF-IDF baseline's sharpened probabilities."""
+def guess_labels(
+    train: pd.DataFrame, texts: pd.Series, rng: np.random.Generator, taught: Shares | None
+) -> dict[str, np.ndarray]:
+    """A label per field for each text, drawn from the sharpened probabilities of a TF-IDF baseline.
+
+    A teacher's are joined to them by the geometric mean.
+    """
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2)
     features, wanted = vectorizer.fit_transform(train["text"]), vectorizer.transform(texts)
     drawn = {}
     for field in FIELDS:
         one = LogisticRegression(C=100.0, solver="liblinear", dual=True, max_iter=100, random_state=0)
         model = OneVsRestClassifier(one).fit(features, train[field])
-        share = model.predict_proba(wanted) ** 1.3
+        share = model.predict_proba(wanted)
+        if taught is not None:
+            named = [SLOTS[field].index(label) for label in model.classes_]
+            share = np.sqrt((share + FLOOR) * (taught[field][:, named] + FLOOR))
+        share = share**1.3
         share /= share.sum(axis=1, keepdims=True)
         below = (share.cumsum(axis=1) < rng.random((len(share), 1))).sum(axis=1)
         drawn[field] = model.classes_[np.minimum(below, len(model.classes_) - 1)]
@@ -88,12 +108,13 @@ def guess_labels(train: pd.DataFrame, texts: pd.Series, rng: np.random.Generator
 
 
 def wire_documents(
-    wire: pd.DataFrame, train: pd.DataFrame, securities: pd.DataFrame, rng: np.random.Generator
+    wire: pd.DataFrame, train: pd.DataFrame, securities: pd.DataFrame, rng: np.random.Generator, teach: Teacher | None
 ) -> list[Document]:
     """Wire items with guessed labels, corrected by the editors' codes, and their topics; half of them with the hint."""
     gold = set(train["text"].map(make_key))
-    guessed = guess_labels(train, wire["text"], rng)
     candidates = find_candidates(securities, wire["text"].tolist(), wire["published_at"])
+    taught = teach(wire["text"].tolist(), candidates) if teach else None
+    guessed = guess_labels(train, wire["text"], rng, taught)
     industries = industries_of(securities, wire)
     known = securities[securities["kind"] == "short"].groupby("value")["code"].agg(set)
     documents = []
@@ -214,6 +235,18 @@ def name_documents(securities: pd.DataFrame, rng: np.random.Generator) -> list[D
     ]
     rng.shuffle(told)
     return [[(f"{BEGIN}候选:{'、'.join(told[k : k + 20])}{END}", PLAIN)] for k in range(0, len(told), 20)]
+
+
+def abroad_documents(rng: np.random.Generator) -> list[Document]:
+    """What market and industry a company abroad or unlisted belongs to, in short sentences."""
+    documents = []
+    for line in (Path(__file__).parent / "companies_abroad.txt").read_text(encoding="utf-8").splitlines():
+        market, industry, *names = ("",) * 2 if line.startswith("#") else line.split()
+        for name in (spelled.replace("_", " ") for spelled in names):
+            for said in rng.choice(SAID, 5, replace=False):
+                text, line_told = str(said).format(name=name), f"市场:{market},行业:{industry}"
+                documents.append([*ask(text), (line_told + END, WEAK)])
+    return documents
 
 
 def article_documents(data: Path, seed: int) -> list[Document]:

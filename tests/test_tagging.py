@@ -90,10 +90,24 @@ def test_order_index_and_batch_size_change_nothing(tagger):
 def test_the_journal_answers_without_the_model(tagger, base, tmp_path):
     first = tagger.tag(NEWS, cache=tmp_path, progress=False)
     again = Tagger.load(base, dtype="float32")
-    again.decoder.model = None  # any forward pass would fail
+    again.decoder.decode = None  # any forward pass would fail
     pd.testing.assert_frame_equal(again.tag(NEWS, cache=tmp_path, progress=False), first)
     with sqlite3.connect(tmp_path / "tags.sqlite") as journal:
         assert journal.execute("SELECT count(*) FROM answers").fetchone() == (3,)  # "a" and "e" are one prompt
+
+
+def test_workers_side_by_side_change_no_label_and_leave_the_threads_as_they_were(base):
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(Tagger.load(base, dtype="float32").tag(NEWS, cache=False, progress=False))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert list(found[0]["sentiment"]) == list(found[1]["sentiment"])
+    np.testing.assert_allclose(found[0]["score"], found[1]["score"], atol=1e-5)
 
 
 def test_another_fingerprint_is_never_reused(base, adapter, tmp_path):
