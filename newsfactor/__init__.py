@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "Taxonomy": "taxonomy",
     "normalize_code": "codes",
+    "format_code": "codes",
     "read_news": "tables",
     "read_prices": "tables",
     "write_table": "tables",
@@ -29,6 +30,7 @@ _HOMES = {
     "Scorecard": "scoring",
     "compare_tags": "comparison",
     "link": "linking",
+    "explain_link": "linking",
     "panel": "panels",
     "infer_coverage": "panels",
     "PanelStore": "store",
@@ -43,27 +45,40 @@ _MODULES = ("errors", "factors", "schema", "sources")
 
 __all__ = [*_HOMES, *_MODULES]
 
-if TYPE_CHECKING:
-    from newsfactor import errors, factors, schema, sources
-    from newsfactor.bridges import to_alphalens
-    from newsfactor.checkpoints import convert_checkpoint
-    from newsfactor.cleaning import clean
-    from newsfactor.codes import normalize_code
-    from newsfactor.comparison import compare_tags
-    from newsfactor.evaluation import Evaluation, evaluate
-    from newsfactor.labels import read_labels, write_labels
-    from newsfactor.linking import link
-    from newsfactor.panels import infer_coverage, panel
-    from newsfactor.pipeline import run
-    from newsfactor.returns import forward_returns
-    from newsfactor.scoring import Scorecard, score_tags
-    from newsfactor.securities import read_securities, universe
-    from newsfactor.store import PanelStore
-    from newsfactor.synthetic import synthetic_market
-    from newsfactor.tables import read_news, read_prices, write_table
-    from newsfactor.tagging import Tagger
-    from newsfactor.taxonomy import Taxonomy
-    from newsfactor.training import fine_tune, merge_adapter
+if TYPE_CHECKING:  # the aliases export the names to type checkers, which do not follow __all__ here
+    from newsfactor import errors as errors
+    from newsfactor import factors as factors
+    from newsfactor import schema as schema
+    from newsfactor import sources as sources
+    from newsfactor.bridges import to_alphalens as to_alphalens
+    from newsfactor.checkpoints import convert_checkpoint as convert_checkpoint
+    from newsfactor.cleaning import clean as clean
+    from newsfactor.codes import format_code as format_code
+    from newsfactor.codes import normalize_code as normalize_code
+    from newsfactor.comparison import compare_tags as compare_tags
+    from newsfactor.evaluation import Evaluation as Evaluation
+    from newsfactor.evaluation import evaluate as evaluate
+    from newsfactor.labels import read_labels as read_labels
+    from newsfactor.labels import write_labels as write_labels
+    from newsfactor.linking import explain_link as explain_link
+    from newsfactor.linking import link as link
+    from newsfactor.panels import infer_coverage as infer_coverage
+    from newsfactor.panels import panel as panel
+    from newsfactor.pipeline import run as run
+    from newsfactor.returns import forward_returns as forward_returns
+    from newsfactor.scoring import Scorecard as Scorecard
+    from newsfactor.scoring import score_tags as score_tags
+    from newsfactor.securities import read_securities as read_securities
+    from newsfactor.securities import universe as universe
+    from newsfactor.store import PanelStore as PanelStore
+    from newsfactor.synthetic import synthetic_market as synthetic_market
+    from newsfactor.tables import read_news as read_news
+    from newsfactor.tables import read_prices as read_prices
+    from newsfactor.tables import write_table as write_table
+    from newsfactor.tagging import Tagger as Tagger
+    from newsfactor.taxonomy import Taxonomy as Taxonomy
+    from newsfactor.training import fine_tune as fine_tune
+    from newsfactor.training import merge_adapter as merge_adapter
 
 
 def __getattr__(name: str) -> Any:

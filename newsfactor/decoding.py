@@ -442,14 +442,15 @@ class _RoomyLayer(DynamicLayer):
         self.values = self._append("_value_room", self.values, value_states)
         return self.keys, self.values
 
-    def _append(self, name: str, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        before = held.shape[-2] if held.numel() else 0
+    def _append(self, name: str, held: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
+        before = held.shape[-2] if held is not None and held.numel() else 0
         length = before + new.shape[-2]
         room: torch.Tensor | None = getattr(self, name, None)
         # Selecting or repeating rows gives the held states a place of their own.
-        if room is None or held.data_ptr() != room.data_ptr() or length > room.shape[-2]:
+        if room is None or held is None or held.data_ptr() != room.data_ptr() or length > room.shape[-2]:
             room = new.new_empty((*new.shape[:-2], length + _ROOM, new.shape[-1]))
-            room[..., :before, :] = held if before else 0
+            if held is not None and before:
+                room[..., :before, :] = held
             setattr(self, name, room)
         room[..., before:length, :] = new
         return room[..., :length, :]

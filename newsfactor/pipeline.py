@@ -134,7 +134,7 @@ def run(
         links = link(tags, known)
         write_table(links, folder / "links.parquet")
         stage.into, stage.kept = len(tags), links["news_id"].nunique()
-        stage.notes = {"links": len(links), **_counts(links["link_status"])}
+        stage.notes = {"links": len(links), **_counts(links["link_status"]), **_counts(links["name_evidence"])}
     results = {}
     for by, page in (("stock", "report.html"), ("industry", "report_industry.html")):
         with _stage(stages, f"panel by {by}") as stage:
