@@ -278,6 +278,8 @@ class _Workers:
     def __init__(self, model: PreTrainedModel) -> None:
         self.threads = torch.get_num_threads()
         small = model.device.type == "cpu" and model.num_parameters() < _SMALL
+        # Quantised layers rearrange their weights in the first call, which two calls must not do at once.
+        small = small and not getattr(model, "is_quantized", False)
         self.count = min(self.threads, _MOST_WORKERS) if small else 1
 
     def __enter__(self) -> _Workers:
