@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from tables_by_hand import make_coverage, make_links, make_universe
 
+from newsfactor.archive import Archive
 from newsfactor.errors import StoreError
 from newsfactor.panels import panel
 from newsfactor.store import PanelStore
@@ -92,7 +93,7 @@ def test_an_empty_store_and_a_file_in_its_place_are_named(tmp_path):
 
 
 def _hold(path, ready) -> None:
-    with PanelStore(path)._writing():
+    with Archive(path).writing():
         ready.set()
         time.sleep(60)
 
