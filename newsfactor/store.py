@@ -194,8 +194,9 @@ class PanelStore:
         if not np.isclose(now, cell[factor], rtol=1e-6, atol=1e-9, equal_nan=True):
             raise StoreError("factor", factor, f"must give what it gave, {cell[factor]} and not {now}", f"{day:%Y-%m-%d} {about}", "its definition has changed")  # fmt: skip
         parts = None if np.isnan(cell[factor]) else contributions(self.factors[factor], news)
-        table = news[[name for name in _SHOWN if name in news.columns]].reset_index(drop=True)
-        table["contribution"] = np.nan if parts is None else parts.to_numpy()
+        table = news[[name for name in _SHOWN if name in news.columns]]
+        table = table.assign(contribution=np.nan if parts is None else parts.to_numpy())
+        table = table.sort_values(["available_at", "news_id"], ignore_index=True)
         table.attrs = {
             "value": float(cell[factor]), "formula": inspect.getdoc(self.factors[factor]) or "",
             "linear": parts is not None, "observed": float(cell["observed"]), "known_at": str(cell["known_at"]),
