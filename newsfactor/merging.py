@@ -14,7 +14,7 @@ from newsfactor.schema import DATE_TYPE, TIME_TYPE, Table
 _TYPES = {"text": "str", "time": str(TIME_TYPE), "date": DATE_TYPE, "flag": "bool"}
 _LABELS = ["event", "market", "industry", "sentiment"]
 _ANEW = "build a new store in another folder"
-ALWAYS = np.array([[np.iinfo(np.int64).min, np.iinfo(np.int64).max]])
+LAST = np.iinfo(np.int64).max
 NEVER = np.empty((0, 2), dtype=np.int64)
 
 
@@ -91,23 +91,24 @@ def refuse_relabelled(old: pd.DataFrame, new: pd.DataFrame) -> None:
 
 
 def changed_spans(old: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
-    """Spans of time, in microseconds, where coverage is not what it was; always, if a source is new."""
-    if set(old["source"]) != set(new["source"]):
-        return ALWAYS
+    """Spans of time, in microseconds, where coverage is not what it was; a source changes all from its start on."""
     found = [NEVER]
-    for source, after in new.groupby("source"):
-        before = old[old["source"] == source]
-        edges = np.unique(np.concatenate([_edges(before).ravel(), _edges(after).ravel()]))
+    for source in sorted({*old["source"], *new["source"]}):
+        before, after = (_edges(table[table["source"] == source]) for table in (old, new))
+        edges = np.unique(np.concatenate([before.ravel(), after.ravel()]))
         differs = _covers(before, edges[:-1]) != _covers(after, edges[:-1])
         found.append(np.column_stack([edges[:-1], edges[1:]])[differs])
+        starts = [part[:, 0].min(initial=LAST) for part in (before, after)]
+        if starts[0] != starts[1]:
+            found.append(np.array([[min(starts), LAST]]))
     return np.concatenate(found)
 
 
-def extend_spans(kept: pd.DataFrame, new: pd.DataFrame, silence: pd.Timedelta) -> pd.DataFrame:
-    """Spans inferred in turn, as if at once: those of a source no further apart than a silence are one."""
+def extend_spans(kept: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Spans inferred in turn, as if at once: those of a source that meet are one."""
     table = pd.concat([kept, new], ignore_index=True).sort_values(["source", "start", "end"], ignore_index=True)
     reached = table.groupby("source")["end"].cummax().groupby(table["source"]).shift()
-    part = (~(table["start"] - reached <= silence)).cumsum()
+    part = (~(table["start"] <= reached)).cumsum()
     spans = table.groupby(part).agg(source=("source", "first"), start=("start", "min"), end=("end", "max"))
     return spans.reset_index(drop=True)[["source", "start", "end"]]
 
@@ -117,6 +118,6 @@ def _edges(spans: pd.DataFrame) -> np.ndarray:
     return np.column_stack(edges)
 
 
-def _covers(spans: pd.DataFrame, moments: np.ndarray) -> np.ndarray:
-    start, end = np.sort(_edges(spans), axis=0).T
+def _covers(spans: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    start, end = np.sort(spans, axis=0).T
     return np.searchsorted(start, moments, side="right") > np.searchsorted(end, moments, side="right")

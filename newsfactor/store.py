@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from collections.abc import Mapping
@@ -13,17 +12,17 @@ import numpy as np
 import pandas as pd
 
 from newsfactor.archive import STAMPS, Archive, Manifest
-from newsfactor.errors import InvalidValueError, StoreError
-from newsfactor.factors import DEFAULT, Factor, lookback_of, window
-from newsfactor.lineage import VALUES, contributions
+from newsfactor.errors import StoreError
+from newsfactor.factors import DEFAULT, Factor, lookback_of
+from newsfactor.lineage import VALUES, Probe, contributions
 from newsfactor.schema import COVERAGE, LINKS, UNIVERSE, check
-from newsfactor.sessions import check_cutoff
 from newsfactor.updates import Settings, State
 
 _SHOWN = [
     "news_id", "available_at", "source", "title", "name", "code", "event", "sentiment", *VALUES, "relevance",
     "novelty", "event_novelty", "age",
 ]  # fmt: skip
+ALL = ("by", "cutoff", "multi", "factors")
 
 
 class PanelStore:
@@ -39,9 +38,10 @@ class PanelStore:
     ----------
     path : str or path
         The folder; made by the first update.
-    by : {"stock", "industry"}, optional
+    by : str, optional
     factors : mapping, optional
     cutoff : str, optional
+    multi : str, optional
         As in :func:`newsfactor.panel`, and its defaults for a new store. A store knows its own: only factors
         other than the default ones must be given again, and only to update or to explain.
 
@@ -58,18 +58,27 @@ class PanelStore:
 
     def __init__(
         self, path: str | Path, *, by: str | None = None, factors: Mapping[str, Factor] | None = None,
-        cutoff: str | None = None,
+        cutoff: str | None = None, multi: str | None = None,
     ) -> None:  # fmt: skip
         self.path = Path(path)
         self._archive = Archive(path)
         kept = (self._archive.manifest() or {}).get("settings", {})
-        self.by: str = by or kept.get("by", "stock")
-        self.cutoff = check_cutoff(cutoff or kept.get("cutoff", "09:15"))
         self.factors = dict(DEFAULT if factors is None else factors)
-        if self.by not in ("stock", "industry"):
-            raise InvalidValueError("by", by, "must be 'stock' or 'industry'")
-        self._settings = Settings(self.by, self.cutoff, self.factors)
-        self._refuse_other(kept, ("by", "cutoff") if factors is None else ("by", "cutoff", "factors"))
+        self._settings = Settings(
+            by or kept.get("by", "stock"), cutoff or kept.get("cutoff", "09:15"), multi or kept.get("multi", "subject"),
+            self.factors,
+        )  # fmt: skip
+        self._refuse_other(kept, ("by", "cutoff", "multi") if factors is None else ALL)
+
+    @property
+    def by(self) -> str:
+        """What a row is about."""
+        return self._settings.by
+
+    @property
+    def cutoff(self) -> str:
+        """Time of day at which a session's cell closes."""
+        return self._settings.cutoff
 
     def update(
         self, links: pd.DataFrame, universe: pd.DataFrame, *, coverage: pd.DataFrame | None = None,
@@ -101,7 +110,7 @@ class PanelStore:
             check(coverage, COVERAGE, parameter="coverage")
         with self._archive.writing():
             kept = self._archive.manifest()
-            self._refuse_other((kept or {}).get("settings", {}), ("by", "cutoff", "factors"))
+            self._refuse_other((kept or {}).get("settings", {}), ALL)
             state = State(self._archive, kept, self._settings, sessions)
             state.add(links, universe, coverage)
             state.compute()
@@ -184,16 +193,21 @@ class PanelStore:
         about = code if self.by == "stock" else industry
         if factor not in self.factors:
             raise StoreError("factor", factor, f"must be one of {', '.join(self.factors)}")
+        if self.by == "industry_from_stocks":
+            raise StoreError("by", self.by, "must not be a mean of cells", remedy="explain the cells of its stocks, in a store by stock")  # fmt: skip
         if about is None:
             raise StoreError(self._settings.key, None, "must be given", remedy=f"the store is by {self.by}")
         manifest = self._require(as_of)
         self._refuse_other(manifest["settings"], ("factors",))
         state, day = self._state(manifest), pd.Timestamp(date).normalize()
         cell = self._find(state.read("panel", f"{day:%Y-%m}", f"{day:%Y-%m}"), day, about)
-        news, now = self._trace(state, day, about, factor)
-        if not np.isclose(now, cell[factor], rtol=1e-6, atol=1e-9, equal_nan=True):
-            raise StoreError("factor", factor, f"must give what it gave, {cell[factor]} and not {now}", f"{day:%Y-%m-%d} {about}", "its definition has changed")  # fmt: skip
-        parts = None if np.isnan(cell[factor]) else contributions(self.factors[factor], news)
+        news, cells, number = self._trace(state, day, about, factor)
+        parts = None
+        if not np.isnan(cell[factor]):
+            now = float(self.factors[factor](news, cells).get(number, np.nan))
+            if not np.isclose(now, cell[factor], rtol=1e-6, atol=1e-9):
+                raise StoreError("factor", factor, f"must give what it gave, {cell[factor]} and not {now}", f"{day:%Y-%m-%d} {about}", "its definition has changed")  # fmt: skip
+            parts = contributions(self.factors[factor], news, cells, number)
         table = news[[name for name in _SHOWN if name in news.columns]]
         table = table.assign(contribution=np.nan if parts is None else parts.to_numpy())
         table = table.sort_values(["available_at", "news_id"], ignore_index=True)
@@ -209,29 +223,18 @@ class PanelStore:
             raise StoreError(self._settings.key, about, "must have a cell", f"{day:%Y-%m-%d}", "it had no news inside any lookback, or was not in the universe")  # fmt: skip
         return found.iloc[0]
 
-    def _trace(self, state: State, day: pd.Timestamp, about: str, factor: str) -> tuple[pd.DataFrame, float]:
-        """The links of one cell as the factor gets them, and what it makes of them."""
-        function, slot = self.factors[factor], state.slot(day)
-        low = max(slot - lookback_of(function), 0)
+    def _trace(self, state: State, day: pd.Timestamp, about: str, factor: str) -> tuple[pd.DataFrame, pd.Series, int]:
+        """The links behind one cell as the factor gets them, with their cells and its number."""
+        probe, slot = Probe(self.factors[factor]), state.slot(day)
+        low = max(slot - lookback_of(probe), 0)
         links, universe = state.links(low, slot), state.universe(low, slot)
         if self.by == "stock":
             links = links[links["news_id"].isin(links.loc[links["code"] == about, "news_id"])]
             universe = universe[universe["code"] == about]
-        seen: list[tuple[pd.DataFrame, pd.Series]] = []
-
-        @functools.wraps(function)
-        def watched(links: pd.DataFrame, cell: pd.Series) -> pd.Series:
-            seen.append((links, cell))
-            return function(links, cell)
-
-        @window(lookback=lookback_of(function))
-        def number(links: pd.DataFrame, cell: pd.Series) -> pd.Series:
-            return cell.groupby(cell).first()
-
-        table = state.make_panel(links, universe, {factor: watched, "_cell": number})
-        row = self._find(table, day, about)
-        found, cells = seen[0]
-        return found[(cells == row["_cell"]).to_numpy()], float(row[factor])
+        table = state.make_panel(links, universe, {factor: probe})
+        row = table[(table["date"] == day) & (table[self._settings.key] == about)][factor].dropna()
+        # A cell may be there for the longer memory of another factor.
+        return probe.find(row.iloc[0]) if len(row) else (links.iloc[:0].assign(level=0.0, age=0), pd.Series([], dtype=float), 0)
 
     def _state(self, manifest: Manifest) -> State:
         return State(self._archive, manifest, self._settings)

@@ -12,7 +12,8 @@ import pandas as pd
 
 from newsfactor import __version__
 from newsfactor.archive import Archive, Entry, Manifest
-from newsfactor.errors import StoreError
+from newsfactor.coverage import infer_coverage
+from newsfactor.errors import InvalidValueError, StoreError
 from newsfactor.factors import Factor, lookback_of, needs_complete
 from newsfactor.merging import (
     NEVER,
@@ -25,9 +26,9 @@ from newsfactor.merging import (
     refuse_relabelled,
     types_of,
 )
-from newsfactor.panels import LONGEST_SILENCE, infer_coverage, panel
+from newsfactor.panels import BY, panel
 from newsfactor.schema import COVERAGE, LINKS, UNIVERSE
-from newsfactor.sessions import assign_sessions, check_sessions, known_at, session_numbers
+from newsfactor.sessions import assign_sessions, check_cutoff, check_sessions, known_at, session_numbers
 
 TABLES = ("links", "universe", "coverage", "sessions", "panel")
 # Sessions computed at a time, so that a first update of many years does not spread all of them at once.
@@ -43,7 +44,14 @@ class Settings:
 
     by: str
     cutoff: str
+    multi: str
     factors: Mapping[str, Factor]
+
+    def __post_init__(self) -> None:
+        check_cutoff(self.cutoff)
+        for name, value, allowed in (("by", self.by, BY), ("multi", self.multi, ("subject", "share"))):
+            if value not in allowed:
+                raise InvalidValueError(name, value, f"must be one of {', '.join(map(repr, allowed))}")
 
     @property
     def key(self) -> str:
@@ -54,10 +62,15 @@ class Settings:
         """Sessions whose cells one session can touch, itself included."""
         return max([lookback_of(factor) for factor in self.factors.values()], default=1)
 
+    @property
+    def whole(self) -> bool:
+        """Whether a cell depends on all the past: a story counts once, however long ago it was first told."""
+        return self.by == "industry_both"
+
     def describe(self) -> dict[str, Any]:
         """As a manifest holds them: a function is known by name, lookback and whether it needs all of it."""
         declared = {name: [lookback_of(f), needs_complete(f)] for name, f in self.factors.items()}
-        return {"by": self.by, "cutoff": self.cutoff, "factors": declared}
+        return {"by": self.by, "cutoff": self.cutoff, "multi": self.multi, "factors": declared}
 
 
 class State:
@@ -88,6 +101,7 @@ class State:
 
     def links(self, low: int, high: int) -> pd.DataFrame:
         """LINKS of the sessions from one number to another; a later version of a news item has an id of its own."""
+        low = 0 if self._settings.whole else low
         start = self.days[max(low - 1, 0)] - pd.Timedelta(days=2 if low else 40)
         table = self.read("links", f"{start:%Y-%m}", f"{self.days[high]:%Y-%m}")
         slots = self._slots_of(table)
@@ -117,7 +131,7 @@ class State:
         """PANEL of some of the links by the store's settings."""
         return panel(
             links, universe, by=self._settings.by, factors=factors, cutoff=self._settings.cutoff,
-            coverage=self.coverage(), sessions=self.days,
+            multi=self._settings.multi, coverage=self.coverage(), sessions=self.days,
         )  # fmt: skip
 
     def add(self, links: pd.DataFrame, universe: pd.DataFrame, coverage: pd.DataFrame | None) -> None:
@@ -213,8 +227,11 @@ class State:
         """The sessions of the universe whose lookback holds a touched one."""
         if not self._bounds:
             return NONE
+        low, high = self.slot(self._bounds[0]), self.slot(self._bounds[1])
+        if self._settings.whole and len(touched):
+            return np.arange(low, high + 1)
         due = np.unique(np.unique(touched)[:, None] + np.arange(self._settings.reach))
-        return due[(due >= self.slot(self._bounds[0])) & (due <= self.slot(self._bounds[1]))]
+        return due[(due >= low) & (due <= high)]
 
     def _add_coverage(self, links: pd.DataFrame, given: pd.DataFrame | None) -> np.ndarray:
         """Merge coverage; the spans of time where it is not what it was."""
@@ -228,7 +245,7 @@ class State:
             spans = conform(given[list(COVERAGE.columns)], COVERAGE, self._schema["coverage"], parameter="coverage")
             new = pd.concat([kept, spans], ignore_index=True).drop_duplicates(["source", "start"], keep="last")
         elif self._inferred:
-            new = extend_spans(old, infer_coverage(links).astype(self._schema["coverage"]), LONGEST_SILENCE)
+            new = extend_spans(old, infer_coverage(links).astype(self._schema["coverage"]))
         else:
             return NEVER
         new = new.sort_values(["source", "start"], ignore_index=True)
@@ -253,6 +270,8 @@ class State:
     def _count(self, months: list[str]) -> None:
         """What became of the links of each month of sessions."""
         labels = self.days.strftime("%Y-%m")
+        if self._settings.whole and months:
+            labels, months = np.where(labels <= months[-1], "", labels), [""]
         for month in months:
             inside = np.flatnonzero(labels == month)
             low, high = int(inside[0]), int(inside[-1])

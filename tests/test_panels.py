@@ -101,7 +101,7 @@ def test_a_missing_day_is_told_from_a_quiet_one():
     with pytest.warns(CoverageWarning):
         inferred = panel(links, UNIVERSE).set_index("date")
     day = pd.Timestamp("2026-07-08")
-    assert given.loc[day, "observed"] == 1 and inferred.loc[day, "observed"] < 0.5
+    assert given.loc[day, "observed"] == 1 and inferred.loc[day, "observed"] == pytest.approx(20 / 24)
     assert given.loc[day, "news_count"] > 0 and np.isnan(inferred.loc[day, "news_count"])
 
 

@@ -16,7 +16,7 @@ from tables_by_hand import make_coverage, make_links, make_universe
 
 from newsfactor.archive import Archive
 from newsfactor.errors import StoreError
-from newsfactor.factors import DEFAULT, mean_score
+from newsfactor.factors import DEFAULT, SHIPPED, lookback_of, mean_score
 from newsfactor.panels import panel
 from newsfactor.sessions import default_sessions
 from newsfactor.store import PanelStore
@@ -420,7 +420,38 @@ def test_contributions_sum_to_the_value_by_hand(tmp_path):
     lowest = store.explain(date="2026-07-06", code="600001.SH", factor="lowest")
     assert lowest["contribution"].isna().all() and lowest["score"].tolist() == [3, -1] and not lowest.attrs["linear"]
     formula = store.explain(date="2026-07-06", code="600001.SH", factor="mean_score").attrs["formula"]
-    assert "Σ score / n" in formula
+    assert formula == DEFAULT["mean_score"].__doc__
+
+
+def test_every_shipped_factor_is_explained(tmp_path):
+    """Means, sums and counts over the news are split; ratios, extremes and deviations show their formula."""
+    universe = make_universe(market_days(), [f"60000{k}.SH" for k in (1, 2, 3, 4)])
+    factors = {name: factor for name, factor in SHIPPED.items() if not name.endswith("_all")}
+    store = PanelStore(tmp_path, factors=factors)
+    links = random_links(600)
+    cells = update(store, links, universe).set_index(["date", "code"])
+    day, code, split = pd.Timestamp("2026-07-16"), "600002.SH", set()
+    for factor in factors:
+        found = store.explain(date=day, code=code, factor=factor)
+        value = cells.loc[(day, code), factor]
+        assert found["age"].between(0, lookback_of(factors[factor]) - 1).all() and found.attrs["formula"]
+        if not np.isnan(value) and found.attrs["linear"]:
+            assert found["contribution"].sum() == pytest.approx(value, abs=1e-9)
+            split.add(factor)
+    assert {"mean_score", "shrunk_score", "news_count", "decayed_score", "score_surprise", "score_change"} <= split
+    assert not split & {"minimum_score", "abnormal_attention", "disagreement"}
+
+
+@pytest.mark.parametrize("by", ["industry_from_stocks", "industry_both"])
+def test_other_panels_day_by_day(tmp_path, by):
+    links, universe = random_links(200), make_universe(market_days(), ["600001.SH", "600002.SH", "600003.SH"])
+    links["story_id"] = links["news_id"].where(np.arange(len(links)) % 3 > 0, "n1")
+    store = PanelStore(tmp_path, by=by, multi="share")
+    for days in (links["available_at"] < "2026-06-20", links["available_at"] >= "2026-06-20"):
+        update(store, links[days], universe)
+    expected = panel(links, universe, by=by, multi="share", coverage=COVERAGE)
+    pd.testing.assert_frame_equal(store.read(), expected, rtol=1e-12)
+    assert store.read().attrs == expected.attrs
 
 
 def test_explain_by_industry_and_as_of(tmp_path):
