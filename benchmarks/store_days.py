@@ -48,6 +48,7 @@ def main() -> None:
     links, universe = read_links(options.data, securities), read_universe(options.data, securities)
     days = default_sessions()
     days = days[(days >= options.start) & (days <= options.end)]
+    universe = universe[universe["date"].isin(days)]
     session = assign_sessions(links["available_at"], links["time_precision"])
     links = links[session <= days[-1]]
     arrives = days.searchsorted(session[session <= days[-1]])

@@ -189,6 +189,7 @@ class State:
 
     def _add_links(self, new: pd.DataFrame) -> np.ndarray:
         """Merge links month by month; the sessions of those that are new or not what they were."""
+        self._slots_of(new)  # stops at a time that is missing or outside the calendar
         touched = [NONE]
         for month, part in new.groupby(new["available_at"].dt.strftime("%Y-%m")):
             old = self.read("links", str(month), str(month))
@@ -269,7 +270,7 @@ class State:
 
     def _count(self, months: list[str]) -> None:
         """What became of the links of each month of sessions."""
-        labels = self.days.strftime("%Y-%m")
+        labels = np.asarray(self.days.strftime("%Y-%m"))
         if self._settings.whole and months:
             labels, months = np.where(labels <= months[-1], "", labels), [""]
         for month in months:
