@@ -178,15 +178,15 @@ def _weigh_by_value(table: pd.DataFrame, universe: pd.DataFrame, factors: list[s
     """The mean of each industry's stocks, weighted by the capitalisation that the universe knows on the day."""
     stocks = table.merge(universe[["date", "code", "industry", "circ_mv"]], on=["date", "code"])
     stocks = stocks[stocks["industry"].isin(SHENWAN_LEVEL1)]
-    cell = [stocks["date"], stocks["industry"]]
-    means = {"n_news": stocks["n_news"].groupby(cell).sum()}
+    groups = stocks.groupby(["date", "industry"])
+    cell, means = groups.ngroup(), {"n_news": groups["n_news"].sum()}
     value = stocks["circ_mv"].where(stocks["circ_mv"] > 0)
     for name in factors:
         weight = value.where(stocks[name].notna())
         unknown = weight.groupby(cell).transform("count") == 0
         weight = weight.mask(unknown & stocks[name].notna(), 1.0)
         below = weight.groupby(cell).sum(min_count=1)
-        means[name] = (weight * stocks[name]).groupby(cell).sum(min_count=1) / below
+        means[name] = ((weight * stocks[name]).groupby(cell).sum(min_count=1) / below).set_axis(means["n_news"].index)
     return pd.DataFrame(means).reset_index()
 
 

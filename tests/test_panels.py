@@ -9,7 +9,7 @@ from tables_by_hand import make_coverage, make_links, make_universe
 
 from newsfactor.errors import InvalidValueError
 from newsfactor.factors import SHIPPED, window
-from newsfactor.panels import CoverageWarning, panel
+from newsfactor.panels import BY, CoverageWarning, panel
 
 DAYS = ["2026-07-02", "2026-07-03", "2026-07-06", "2026-07-07", "2026-07-08"]
 FULL = make_coverage("2026-06-01 00:00", "2026-07-31 00:00")
@@ -233,5 +233,9 @@ def test_bad_options_are_named():
         panel(LINKS, UNIVERSE, coverage=FULL, factors={"broken": lambda links, cell: 1.0})
 
 
-def test_empty_in_empty_out():
-    assert panel(LINKS.iloc[:0], UNIVERSE, coverage=FULL).empty
+@pytest.mark.parametrize("by", BY)
+def test_empty_in_empty_out(by):
+    key = "code" if by == "stock" else "industry"
+    for links, universe in ((LINKS.iloc[:0], UNIVERSE), (LINKS, UNIVERSE.iloc[:0])):
+        table = panel(links, universe, by=by, coverage=FULL)
+        assert table.empty and table.columns[:5].tolist() == ["date", key, "known_at", "observed", "n_news"]
