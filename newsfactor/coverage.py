@@ -9,7 +9,7 @@ import pandas as pd
 
 from newsfactor.errors import CalendarError
 from newsfactor.schema import COVERAGE, TIMEZONE, check
-from newsfactor.sessions import effective_at, known_at, shift_sessions
+from newsfactor.sessions import effective_at, known_at, session_numbers
 
 LONGEST_SILENCE = pd.Timedelta(hours=24)
 
@@ -60,18 +60,18 @@ def observe(
         coverage = infer_coverage(links)
     check(coverage, COVERAGE, parameter="coverage")
     wanted = pd.DatetimeIndex(sorted(dates.unique()))
-    shares = pd.DataFrame(index=wanted, columns=range(1, lookback + 1), dtype=float)
-    least = np.ones(len(wanted))
-    for back in range(lookback):
-        ends = shift_sessions(wanted, -back, sessions=sessions)
-        starts = shift_sessions(wanted, -back - 1, sessions=sessions)
-        if starts.isna().any():
-            raise CalendarError(
-                "sessions", str(sessions[0].date()), f"must begin {lookback} sessions before the first news"
-            )
-        least = np.minimum(least, covered_share(known_at(starts, cutoff), known_at(ends, cutoff), coverage))
-        shares[back + 1] = least
-    return shares
+    if wanted.empty:
+        return pd.DataFrame(index=wanted, columns=range(1, lookback + 1), dtype=float)
+    slot = session_numbers(wanted, sessions=sessions)
+    first = int(slot[0]) - lookback
+    if first < 0:
+        raise CalendarError(
+            "sessions", str(sessions[0].date()), f"must begin {lookback} sessions before the first news"
+        )
+    closes = known_at(sessions[first : int(slot[-1]) + 1], cutoff)
+    shares = covered_share(closes[:-1], closes[1:], coverage)
+    back = np.column_stack([shares[slot - first - 1 - age] for age in range(lookback)])
+    return pd.DataFrame(np.minimum.accumulate(back, axis=1), index=wanted, columns=range(1, lookback + 1))
 
 
 def covered_share(starts: pd.DatetimeIndex, ends: pd.DatetimeIndex, coverage: pd.DataFrame) -> np.ndarray:

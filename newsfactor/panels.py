@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from newsfactor.cells import Chosen, allowed_cells, arrange, compute
 from newsfactor.coverage import CoverageWarning as CoverageWarning
 from newsfactor.coverage import observe
 from newsfactor.errors import InvalidValueError
-from newsfactor.factors import (
-    DEFAULT,
-    Factor,
-    columns_of,
-    is_spread,
-    keeps_price_reports,
-    lookback_of,
-    needs_complete,
-)
-from newsfactor.schema import DATE_TYPE, LEVELS, LINKS, PROBABILITIES, UNIVERSE, check
-from newsfactor.sessions import (
-    assign_sessions,
-    assign_windows,
-    check_cutoff,
-    check_sessions,
-    effective_at,
-    known_at,
-    session_numbers,
-)
+from newsfactor.factors import DEFAULT, Factor, lookback_of, needs_complete
+from newsfactor.schema import LINKS, UNIVERSE, check
+from newsfactor.sessions import check_cutoff, check_sessions, known_at
 from newsfactor.taxonomy import SHENWAN_LEVEL1
 
 BY = ("stock", "industry", "industry_tagged", "industry_from_stocks", "industry_both")
-# Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each.
-GRID = 4_000_000
 
 
 def panel(
@@ -104,12 +85,12 @@ def panel(
     links = links.reset_index(drop=True)
     key = "code" if by in ("stock", "industry_from_stocks") else "industry"
     chosen, counts = _CHOOSERS[by](links, multi)
-    rows, again = _arrange(links, chosen, cutoff, days, identity="story_id" if by == "industry_both" else "news_id")
-    allowed = _allowed_cells(universe, rows, days, key)
+    rows, again = arrange(links, chosen, cutoff, days, identity="story_id" if by == "industry_both" else "news_id")
+    allowed = allowed_cells(universe, rows, days, key)
     counts = counts | ({"same news again": again} if again else {})
     inside = int(allowed.at(rows).sum())
     counts |= {"outside the universe": len(rows.slot) - inside, "used": inside}
-    table = _compute(links, rows, factors, allowed, days).rename(columns={"key": key})
+    table = compute(links, rows, factors, allowed, days).rename(columns={"key": key})
     if by == "industry_from_stocks":
         table, key = _weigh_by_value(table, universe, list(factors)), "industry"
     longest = max([lookback_of(factor) for factor in factors.values()], default=1)
@@ -130,16 +111,6 @@ def _latest(dates: pd.Series) -> str | None:
 
 
 # Which links count, and for what.
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The links that count: position in the table, what for, how much, and whether for the tagged industry."""
-
-    position: np.ndarray
-    key: pd.Series
-    share: np.ndarray
-    tagged: np.ndarray
 
 
 def _choose_stocks(links: pd.DataFrame, multi: str) -> tuple[Chosen, dict[str, int]]:
@@ -200,186 +171,6 @@ def _strike(reasons: Mapping[str, np.ndarray], size: int) -> tuple[np.ndarray, d
     return np.flatnonzero(left), counts
 
 
-# From links to numbered cells.
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The links that count, in the order of time, and what each counts for.
-
-    ``slot`` numbers the session of each on the calendar and never falls; ``key`` numbers its name in ``names``,
-    which are sorted.
-    """
-
-    position: np.ndarray
-    slot: np.ndarray
-    key: np.ndarray
-    share: np.ndarray
-    tagged: np.ndarray
-    names: pd.Index
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Which cells may have a row: ``grid`` (names x sessions from ``first`` on)."""
-
-    grid: np.ndarray
-    first: int
-
-    def at(self, rows: Rows) -> np.ndarray:
-        """Whether each row's own cell may be."""
-        own: np.ndarray = self.grid[rows.key, rows.slot - self.first]
-        return own
-
-
-def _arrange(
-    links: pd.DataFrame, chosen: Chosen, cutoff: str, days: pd.DatetimeIndex, *, identity: str
-) -> tuple[Rows, int]:
-    """Rows in an order that the order of the links does not change, each identity once for a name; how many were not.
-
-    Sums depend on their order. Time settles it but for ties, and only these are compared by name.
-    """
-    times = links[["available_at", "time_precision"]].iloc[chosen.position]
-    when = pd.DatetimeIndex(effective_at(times["available_at"], times["time_precision"])).as_unit("us").asi8
-    slot = session_numbers(assign_sessions(*(times[c] for c in times), cutoff=cutoff, sessions=days), sessions=days)
-    key, names = pd.factorize(chosen.key, sort=True)
-    order = np.argsort(when, kind="stable")
-    equal = np.concatenate([[False], when[order][1:] == when[order][:-1], [False]])
-    tied = np.flatnonzero(equal[1:] | equal[:-1])
-    labels = links[["news_id", "name", "code"]].iloc[chosen.position[order[tied]]].reset_index(drop=True)
-    labels = labels.assign(when=when[order[tied]], key=key[order[tied]], second=~chosen.tagged[order[tied]])
-    ranked = labels.sort_values(["when", "news_id", "key", "second", "name", "code"])
-    order[tied] = order[tied][ranked.index]
-    if identity == "news_id":  # rows of one news item have one time, so repetitions are among the ties
-        repeated = np.zeros(len(order), dtype=bool)
-        repeated[tied] = ranked.duplicated(["news_id", "key"]).to_numpy()
-    else:
-        story = links[identity if identity in links.columns else "news_id"].iloc[chosen.position[order]]
-        repeated = pd.DataFrame({"story": story.to_numpy(), "key": key[order]}).duplicated().to_numpy()
-    order = order[~repeated]
-    rows = Rows(
-        chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names)
-    )
-    return rows, int(repeated.sum())
-
-
-def _allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, key: str) -> Cells:
-    """The cells of the universe; by industry all of its dates."""
-    slot = days.get_indexer(pd.DatetimeIndex(universe["date"]).as_unit("us"))
-    first = int(min(rows.slot.min(initial=len(days)), slot[slot >= 0].min(initial=len(days))))
-    grid = np.zeros((len(rows.names), len(days) - first), dtype=bool)
-    if key == "industry":
-        grid[:, slot[slot >= 0] - first] = True
-        return Cells(grid, first)
-    name = rows.names.get_indexer(pd.Index(universe["code"]))
-    inside = (slot >= 0) & (name >= 0)
-    grid[name[inside], slot[inside] - first] = True
-    return Cells(grid, first)
-
-
-def _compute(
-    links: pd.DataFrame, rows: Rows, factors: Mapping[str, Factor], allowed: Cells, days: pd.DatetimeIndex
-) -> pd.DataFrame:
-    """``date``, ``key``, ``n_news`` and the factors, some sessions at a time, so that memory is bounded."""
-    longest = max([lookback_of(factor) for factor in factors.values()], default=1)
-    first, last = (int(rows.slot[0]), min(int(rows.slot[-1]) + longest, len(days))) if len(rows.slot) else (0, 0)
-    step = max(longest, GRID // max(len(rows.names), 1))
-    parts = [
-        _compute_sessions(links, rows, factors, allowed, range(start, min(start + step, last)), longest)
-        for start in range(first, last, step)
-    ]
-    table = pd.concat(parts, ignore_index=True) if parts else _compute_nothing(factors)
-    table["date"] = days.to_numpy()[table.pop("slot").to_numpy(dtype=np.int64)].astype(DATE_TYPE)
-    table["key"] = pd.Series(rows.names.to_numpy()[table["key"].to_numpy(dtype=np.int64)], dtype="str")
-    return table
-
-
-def _compute_nothing(factors: Mapping[str, Factor]) -> pd.DataFrame:
-    whole = {name: np.zeros(0, dtype=np.int64) for name in ("slot", "key", "n_news")}
-    return pd.DataFrame({**whole, **{name: np.zeros(0) for name in factors}})
-
-
-def _compute_sessions(
-    links: pd.DataFrame, rows: Rows, factors: Mapping[str, Factor], allowed: Cells, slots: range, longest: int
-) -> pd.DataFrame:
-    """The cells of some sessions. A cell's number is its name's, times the sessions, plus its session's.
-
-    The sessions begin with the lookback of the first, and end with as many more, so that what looks ahead of
-    the last is not taken for the next name.
-    """
-    base = slots.start - longest + 1
-    width = len(slots) + 2 * (longest - 1)
-    inside = slice(*np.searchsorted(rows.slot, [base, slots.stop]))
-    number = rows.key[inside] * width + rows.slot[inside] - base
-    news = np.bincount(number, minlength=len(rows.names) * width).reshape(-1, width)
-    before = np.cumsum(np.pad(news, ((0, 0), (longest, 0))), axis=1)
-    recent = (before[:, longest:] - before[:, :-longest])[:, longest - 1 :][:, : len(slots)]
-    low = slots.start - allowed.first
-    slot, key = np.nonzero(((recent > 0) & allowed.grid[:, low : low + len(slots)]).T)
-    wanted = key * width + slot + longest - 1
-    table = {"slot": slot + slots.start, "key": key, "n_news": news.ravel()[wanted]}
-    frame = _describe(links, rows, inside, _columns_read(factors))
-    cell = pd.Series(number, index=frame.index)
-    quiet = ~links["reports_price"].to_numpy()[rows.position[inside]]
-    for name, factor in factors.items():
-        seen, where = (frame, cell) if keeps_price_reports(factor) else (frame[quiet], cell[quiet])
-        table[name] = _evaluate(factor, name, seen, where).reindex(wanted).to_numpy(dtype=float)
-    return pd.DataFrame(table)
-
-
-def _evaluate(factor: Factor, name: str, links: pd.DataFrame, cell: pd.Series) -> pd.Series:
-    if is_spread(factor):
-        links, cell = _spread(links, cell, lookback_of(factor))
-    elif columns_of(factor) is None:
-        links = links.assign(age=0)
-    values = factor(links, cell)
-    if not isinstance(values, pd.Series):
-        raise InvalidValueError(
-            "factors", type(values).__name__, f"must return a Series, one value per cell, in {name!r}"
-        )
-    return values
-
-
-def _spread(links: pd.DataFrame, cell: pd.Series, lookback: int) -> tuple[pd.DataFrame, pd.Series]:
-    """Each link once for every session whose lookback holds it, with its age there."""
-    age = np.repeat(np.arange(lookback), len(links))
-    many = links.iloc[np.tile(np.arange(len(links)), lookback)].reset_index(drop=True)
-    return many.assign(age=age), pd.Series(np.tile(cell.to_numpy(), lookback) + age)
-
-
-def _columns_read(factors: Mapping[str, Factor]) -> set[str] | None:
-    read: set[str] = set()
-    for factor in factors.values():
-        columns = columns_of(factor)
-        if columns is None:
-            return None
-        read.update(columns)
-    return read
-
-
-def _describe(links: pd.DataFrame, rows: Rows, inside: slice, read: set[str] | None) -> pd.DataFrame:
-    """The links as factors see them: those columns that are read, with what is derived from others."""
-    position, tagged = rows.position[inside], rows.tagged[inside]
-    derived: dict[str, Any] = {
-        "level": lambda part: part["sentiment"].map(LEVELS).astype(float),
-        "confidence": lambda part: part[list(PROBABILITIES)].max(axis=1),
-        "window": lambda part: assign_windows(part["available_at"], part["time_precision"]),
-        "session": lambda part: rows.slot[inside],
-        "share": lambda part: rows.share[inside],
-        "novelty": lambda part: part.get("novelty", 1.0),
-        "relevance": lambda part: part["p_industry"].where(tagged, part["relevance"]),
-        "event_novelty": lambda part: part["event_novelty"].mask(tagged, 1.0),
-    }
-    sources = {
-        "level": ["sentiment"], "confidence": list(PROBABILITIES), "window": ["available_at", "time_precision"],
-        "session": [], "share": [], "relevance": ["relevance", "p_industry"],
-    }  # fmt: skip
-    wanted = set(links.columns) | set(derived) if read is None else read
-    needed = {column for name in wanted for column in sources.get(name, [name])}
-    part = links[[column for column in links.columns if column in needed]].iloc[position].reset_index(drop=True)
-    return part.assign(**{name: make for name, make in derived.items() if name in wanted})
-
-
 # From cells to the table.
 
 
@@ -387,15 +178,15 @@ def _weigh_by_value(table: pd.DataFrame, universe: pd.DataFrame, factors: list[s
     """The mean of each industry's stocks, weighted by the capitalisation that the universe knows on the day."""
     stocks = table.merge(universe[["date", "code", "industry", "circ_mv"]], on=["date", "code"])
     stocks = stocks[stocks["industry"].isin(SHENWAN_LEVEL1)]
-    cell = [stocks["date"], stocks["industry"]]
-    means = {"n_news": stocks["n_news"].groupby(cell).sum()}
+    groups = stocks.groupby(["date", "industry"])
+    cell, means = groups.ngroup(), {"n_news": groups["n_news"].sum()}
     value = stocks["circ_mv"].where(stocks["circ_mv"] > 0)
     for name in factors:
         weight = value.where(stocks[name].notna())
         unknown = weight.groupby(cell).transform("count") == 0
         weight = weight.mask(unknown & stocks[name].notna(), 1.0)
         below = weight.groupby(cell).sum(min_count=1)
-        means[name] = (weight * stocks[name]).groupby(cell).sum(min_count=1) / below
+        means[name] = ((weight * stocks[name]).groupby(cell).sum(min_count=1) / below).set_axis(means["n_news"].index)
     return pd.DataFrame(means).reset_index()
 
 

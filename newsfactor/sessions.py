@@ -103,7 +103,7 @@ def assign_sessions(
 
     Examples
     --------
-    >>> times = pd.Series(pd.to_datetime(["2026-07-03 16:00+08:00", "2026-07-06 09:14:59+08:00"]))
+    >>> times = pd.Series(pd.to_datetime(["2026-07-03 16:00:00+08:00", "2026-07-06 09:14:59+08:00"]))
     >>> assign_sessions(times, pd.Series(["second", "second"])).dt.strftime("%m-%d").tolist()
     ['07-06', '07-06']
     """

@@ -234,7 +234,11 @@ class PanelStore:
         table = state.make_panel(links, universe, {factor: probe})
         row = table[(table["date"] == day) & (table[self._settings.key] == about)][factor].dropna()
         # A cell may be there for the longer memory of another factor.
-        return probe.find(row.iloc[0]) if len(row) else (links.iloc[:0].assign(level=0.0, age=0), pd.Series([], dtype=float), 0)
+        return (
+            probe.find(row.iloc[0])
+            if len(row)
+            else (links.iloc[:0].assign(level=0.0, age=0), pd.Series([], dtype=float), 0)
+        )
 
     def _state(self, manifest: Manifest) -> State:
         return State(self._archive, manifest, self._settings)

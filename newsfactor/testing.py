@@ -126,7 +126,7 @@ def _forget(name: str, table: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFram
     today = _today(moment)
     if name == "securities":
         return _forget_ends(table[~(table["valid_from"] > today)], today)
-    past = table[table["date"] <= today]
+    past: pd.DataFrame = table[table["date"] <= today]
     return _edit_today(past, moment, None) if name == "prices" else past
 
 
@@ -251,9 +251,8 @@ def _change_dated(table: pd.DataFrame, late: pd.Series, change: str, rng: np.ran
     """Half of the codes vanish, or a new one appears."""
     codes = table["code"].drop_duplicates()
     if change == "remove":
-        kept: pd.DataFrame = table[~(late & table["code"].isin(codes.sample(frac=0.5, random_state=rng)))]
-        return kept
-    rows = table[late & (table["code"] == codes.iloc[0])]
+        return table[~(late & table["code"].isin(codes.sample(frac=0.5, random_state=rng)))]
+    rows: pd.DataFrame = table[late & (table["code"] == codes.iloc[0])]
     return pd.concat([table, rows.assign(code=_STRANGER)], ignore_index=True)
 
 

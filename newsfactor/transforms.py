@@ -99,10 +99,10 @@ def neutralise(panel: pd.DataFrame, universe: pd.DataFrame, *, factors: Sequence
     check(universe, UNIVERSE, parameter="universe")
     table, names = _prepare(panel, factors)
     known = table[["date", "code"]].merge(universe[["date", "code", "industry", "circ_mv"]], how="left")
-    size = np.log(known["circ_mv"].where(known["circ_mv"] > 0)).set_axis(table.index)
-    industry = known["industry"].set_axis(table.index)
+    size = np.log(known["circ_mv"].where(known["circ_mv"] > 0))
     for name in names:
-        table[name] = _residuals(table[name], size, table["date"], industry)
+        values = table[name].reset_index(drop=True)
+        table[name] = _residuals(values, size, known["date"], known["industry"]).to_numpy()
     return table
 
 

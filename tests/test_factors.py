@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tables_by_hand import make_coverage, make_links, make_universe
 
-from newsfactor import panels
+from newsfactor import cells, panels
 from newsfactor.factors import (
     EVENT_GROUPS,
     SHIPPED,
@@ -185,7 +185,7 @@ def test_shares_of_news_about_several_companies():
 
 def test_sessions_worked_on_a_few_at_a_time(monkeypatch):
     whole = panel(LINKS, UNIVERSE, factors=SHIPPED, coverage=FULL)
-    monkeypatch.setattr(panels, "GRID", 1)
+    monkeypatch.setattr(cells, "GRID", 1)
     pd.testing.assert_frame_equal(panel(LINKS, UNIVERSE, factors=SHIPPED, coverage=FULL), whole, check_exact=True)
 
 
