@@ -29,6 +29,7 @@ MAX_TOKENS = 384  # of one news text, in training and tagging alike
 SEPARATOR = "、".encode()
 _MARK = "\ue000"
 _LONGEST_NAME = 10
+_CHARACTER = 3  # bytes of a Han character
 _ROOM = 48  # tokens of an answer line, for most tokenizers
 _WORD_RUN = re.compile(r"[\u3400-\u9fffA-Za-z0-9*·&-]{2,}")
 
@@ -250,16 +251,23 @@ class Spelling:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.text = read_vocabulary(tokenizer)
         self._number = {text: number for number, text in sorted(self.text.items(), reverse=True) if text}
-        self._longest = min(max(map(len, self._number)), 48)
+        # How long tokens are that begin with a certain character: few lengths of many need a look.
+        lengths: dict[bytes, set[int]] = {}
+        for text in self._number:
+            lengths.setdefault(text[:_CHARACTER], set()).add(len(text))
+        self._lengths = {head: sorted(found) for head, found in lengths.items()}
         self.separators = {n: t[len(SEPARATOR) :] for t, n in self._number.items() if t.startswith(SEPARATOR)}
 
     def prefixes(self, rest: bytes) -> list[int]:
         """Tokens that spell a non-empty prefix of ``rest``."""
-        lengths = range(1, min(len(rest), self._longest) + 1)
-        return [self._number[rest[:k]] for k in lengths if rest[:k] in self._number]
+        found = [self._number[rest[:k]] for k in range(1, min(len(rest) + 1, _CHARACTER)) if rest[:k] in self._number]
+        for k in self._lengths.get(rest[:_CHARACTER], ()):
+            if _CHARACTER <= k <= len(rest) and (token := self._number.get(rest[:k])) is not None:
+                found.append(token)
+        return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """What may be read from one place of the text on: bytes, and after how many of them a name may end."""
 
@@ -412,15 +420,13 @@ class SlotDecoder:
         active = list(range(len(slots)))
         while active:
             logits = rows.feed(chunks)
-            chunks = []
-            for row, slot in enumerate([slots[k] for k in active]):
-                if slot.finished:
-                    chunks.append([])
-                    continue
-                allowed = slot.options()
-                q = torch.softmax(logits[row, allowed], -1)
-                best = int(q.argmax())
-                chunks.append([allowed[best], *slot.advance(allowed[best], float(q[best]))])
+            waiting = [slots[k] for k in active]
+            options = [[self.end] if slot.finished else slot.options() for slot in waiting]
+            chosen = _choose(logits, options)
+            chunks = [
+                [] if slot.finished else [token, *slot.advance(token, q)]
+                for slot, (token, q) in zip(waiting, chosen, strict=True)
+            ]
             kept = [row for row, k in enumerate(active) if not slots[k].finished]
             # Going on without some rows copies the cache of the others, which pays from a half on.
             if len(kept) <= len(active) / 2:
@@ -428,6 +434,17 @@ class SlotDecoder:
                 active, chunks = [active[row] for row in kept], [chunks[row] for row in kept]
         for answer, slot in zip(answers, slots, strict=True):
             answer.stocks, answer.stock_scores = slot.stocks, slot.scores
+
+
+def _choose(logits: torch.Tensor, options: list[list[int]]) -> list[tuple[int, float]]:
+    """For each row the likeliest of its options, and its probability among them."""
+    width = max(map(len, options))
+    padded = torch.tensor([[*row, *row[:1] * (width - len(row))] for row in options], device=logits.device)
+    extra = torch.arange(width)[None] >= torch.tensor([len(row) for row in options])[:, None]
+    q = torch.softmax(logits.gather(1, padded).masked_fill(extra.to(logits.device), float("-inf")), -1)
+    best = q.max(-1)
+    places = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(row[place], value) for row, (place, value) in zip(options, places, strict=True)]
 
 
 class _RoomyLayer(DynamicLayer):
