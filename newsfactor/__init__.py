@@ -32,7 +32,7 @@ _HOMES = {
     "link": "linking",
     "explain_link": "linking",
     "panel": "panels",
-    "infer_coverage": "panels",
+    "infer_coverage": "coverage",
     "PanelStore": "store",
     "forward_returns": "returns",
     "evaluate": "evaluation",
@@ -41,7 +41,7 @@ _HOMES = {
     "synthetic_market": "synthetic",
     "run": "pipeline",
 }
-_MODULES = ("errors", "factors", "schema", "sources")
+_MODULES = ("errors", "factors", "schema", "sources", "testing", "transforms")
 
 __all__ = [*_HOMES, *_MODULES]
 
@@ -50,19 +50,21 @@ if TYPE_CHECKING:  # the aliases export the names to type checkers, which do not
     from newsfactor import factors as factors
     from newsfactor import schema as schema
     from newsfactor import sources as sources
+    from newsfactor import testing as testing
+    from newsfactor import transforms as transforms
     from newsfactor.bridges import to_alphalens as to_alphalens
     from newsfactor.checkpoints import convert_checkpoint as convert_checkpoint
     from newsfactor.cleaning import clean as clean
     from newsfactor.codes import format_code as format_code
     from newsfactor.codes import normalize_code as normalize_code
     from newsfactor.comparison import compare_tags as compare_tags
+    from newsfactor.coverage import infer_coverage as infer_coverage
     from newsfactor.evaluation import Evaluation as Evaluation
     from newsfactor.evaluation import evaluate as evaluate
     from newsfactor.labels import read_labels as read_labels
     from newsfactor.labels import write_labels as write_labels
     from newsfactor.linking import explain_link as explain_link
     from newsfactor.linking import link as link
-    from newsfactor.panels import infer_coverage as infer_coverage
     from newsfactor.panels import panel as panel
     from newsfactor.pipeline import run as run
     from newsfactor.returns import forward_returns as forward_returns

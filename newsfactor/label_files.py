@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pandas as pd
 from openpyxl.utils.exceptions import InvalidFileException
 
 from newsfactor.errors import InvalidValueError, TableError, UnreadableFileError
+from newsfactor.files import replacing
 from newsfactor.tables import read_table
 
 INFO = "dataset_info.json"
@@ -238,14 +238,5 @@ def _read_sheet(path: Path) -> list[tuple[int, Any]]:
 
 
 def _replace_file(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(draft, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        raise InvalidValueError("path", str(path), f"must be writable ({error.strerror})") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(data)

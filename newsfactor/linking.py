@@ -21,6 +21,7 @@ from newsfactor.names import NameIndex, fold_width, strip_marks
 from newsfactor.prompting import news_text
 from newsfactor.schema import DATE_TYPE, LINKS, NEWS, SECURITIES, TAGS, TIMEZONE, check
 from newsfactor.securities import facts_at
+from newsfactor.sessions import effective_at
 
 COEFFICIENTS = Path(__file__).with_name("linking.json")
 FIGURES = ("mentioned", "relevance")
@@ -292,9 +293,9 @@ def _assemble(table: pd.DataFrame, rows: pd.DataFrame, days: pd.Series, securiti
 def _event_novelty(links: pd.DataFrame) -> pd.Series:
     """1 − 2^(−Δ/1 day) since the last earlier news of the same sign about the same (code, event)."""
     sign = links["score"].round().clip(-1, 1)
-    order = links.assign(sign=sign)[["available_at", "news_id", "code", "event", "sign"]].sort_values(
-        ["available_at", "news_id"]
-    )
-    earlier = order.groupby(["code", "event", "sign"], dropna=True)["available_at"].shift(1)
-    days = (order["available_at"] - earlier).dt.total_seconds() / 86_400
+    when = effective_at(links["available_at"], links["time_precision"])
+    order = links.assign(sign=sign, when=when)[["when", "news_id", "code", "event", "sign"]]
+    order = order.sort_values(["when", "news_id"])
+    earlier = order.groupby(["code", "event", "sign"], dropna=True)["when"].shift(1)
+    days = (order["when"] - earlier).dt.total_seconds() / 86_400
     return (1 - 0.5**days).fillna(1.0).reindex(links.index)

@@ -3,6 +3,10 @@
 A cell of session *d* with cutoff *c* covers the half-open window from *c* on the previous session to
 *c* on *d*: news available at the very second of the cutoff belongs to the next cell. Weekends, holidays
 and the lunch break are part of the window in which they lie.
+
+A time of day is ``intraday`` from the opening auction of a session (09:15) to its close (15:00), the lunch break
+included; ``after_close`` from there to the midnight before the next session, weekends and holidays included; and
+``pre_open`` from that midnight to the opening auction. Overnight is what is not intraday. All are half-open.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from newsfactor.schema import DATE_TYPE, TIMEZONE
 CUTOFFS = ("09:15", "14:50", "15:00")
 # The latest time of day at which an order still takes part in the auction.
 DEADLINES = {"next_open": "09:15", "next_close": "14:55"}
+WINDOWS = ("pre_open", "intraday", "after_close")
+_OPEN, _CLOSE = pd.Timedelta(hours=9, minutes=15), pd.Timedelta(hours=15)
 FIRST_SESSION = pd.Timestamp("1990-12-19")
 
 
@@ -58,8 +64,11 @@ def known_at(dates: pd.Series | pd.DatetimeIndex, cutoff: str = "09:15") -> pd.D
 def effective_at(available_at: pd.Series, time_precision: pd.Series) -> pd.Series:
     """When an item surely could be read: a day-precision item only at the end of its day."""
     local: pd.Series = available_at.dt.tz_convert(TIMEZONE)
+    whole = time_precision == "day"
+    if not whole.any():  # dates with a timezone are slow to make
+        return local
     day_end = local.dt.normalize() + pd.Timedelta(days=1)
-    return local.where(time_precision != "day", day_end)
+    return local.where(~whole, day_end)
 
 
 def assign_sessions(
@@ -94,7 +103,7 @@ def assign_sessions(
 
     Examples
     --------
-    >>> times = pd.Series(pd.to_datetime(["2026-07-03 16:00+08:00", "2026-07-06 09:14:59+08:00"]))
+    >>> times = pd.Series(pd.to_datetime(["2026-07-03 16:00:00+08:00", "2026-07-06 09:14:59+08:00"]))
     >>> assign_sessions(times, pd.Series(["second", "second"])).dt.strftime("%m-%d").tolist()
     ['07-06', '07-06']
     """
@@ -110,6 +119,34 @@ def assign_sessions(
         position = int(np.argmax(beyond))
         raise _outside("available_at", when.iloc[position], days)
     return pd.Series(days.to_numpy()[slot], index=available_at.index, dtype=DATE_TYPE)
+
+
+def assign_windows(
+    available_at: pd.Series, time_precision: pd.Series, *, sessions: pd.DatetimeIndex | None = None
+) -> pd.Series:
+    """Whether each item came ``pre_open``, ``intraday`` or ``after_close``.
+
+    The bounds are in this module's first lines. A day-precision item counts at the end of its day.
+
+    Returns
+    -------
+    Series of categories
+        Aligned with the input; empty in, empty out.
+
+    Examples
+    --------
+    >>> times = pd.Series(pd.to_datetime(["2026-07-03 15:00+08:00", "2026-07-06 12:00+08:00"]))
+    >>> assign_windows(times, pd.Series(["second", "second"])).tolist()
+    ['after_close', 'intraday']
+    """
+    days = check_sessions(sessions)
+    bounds = [(days + begin).tz_localize(TIMEZONE) for begin in (pd.Timedelta(0), _OPEN, _CLOSE)]
+    edges = np.column_stack([bound.as_unit("us").asi8 for bound in bounds]).ravel()
+    when = pd.DatetimeIndex(effective_at(available_at, time_precision)).as_unit("us").asi8
+    # Bounds follow each other in the order of WINDOWS, over and over; before the first it is after a close.
+    number = (np.searchsorted(edges, when, side="right") - 1) % len(WINDOWS)
+    kinds = pd.Categorical.from_codes(number.astype(np.int8), categories=pd.Index(WINDOWS))
+    return pd.Series(kinds, index=available_at.index)
 
 
 def shift_sessions(

@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import inspect
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from newsfactor import __version__
+from newsfactor.archive import STAMPS, Archive, Manifest
 from newsfactor.errors import StoreError
-from newsfactor.factors import DEFAULT, Factor, lookback_of, needs_complete
-from newsfactor.panels import panel
-from newsfactor.schema import LINKS, TIMEZONE, UNIVERSE, check
+from newsfactor.factors import DEFAULT, Factor, lookback_of
+from newsfactor.lineage import VALUES, Probe, contributions
+from newsfactor.schema import COVERAGE, LINKS, UNIVERSE, check
+from newsfactor.updates import Settings, State
 
-_UNIVERSE_KEPT = list(UNIVERSE.columns)
-_LINK_KEY = ["news_id", "name", "code"]
+_SHOWN = [
+    "news_id", "available_at", "source", "title", "name", "code", "event", "sentiment", *VALUES, "relevance",
+    "novelty", "event_novelty", "age",
+]  # fmt: skip
+ALL = ("by", "cutoff", "multi", "factors")
 
 
 class PanelStore:
     """Factor panels in a folder, updated day by day.
 
-    The folder holds ``data/`` (Parquet files named by the hash of their content, never changed) and
-    ``manifests/`` (one small JSON file per update, which names its data files). A manifest appears by an
-    atomic rename when all its files are on disk, so a reader sees an update whole or not at all, and
-    ``read(as_of=…)`` gives the cells as they were published then. Read through the store or through
+    The folder holds ``data/`` (Parquet files of a month each, named by the hash of their content, never
+    changed) and ``manifests/`` (one small JSON file per update, which names its data files). A manifest
+    appears by an atomic rename when all its files are on disk, so a reader sees an update whole or not at
+    all, and ``read(as_of=…)`` gives the cells as they were published then. Read through the store or through
     :meth:`files`: a glob over ``data/`` also finds what earlier updates wrote.
 
     Parameters
     ----------
     path : str or path
-        The folder; made if it does not exist.
-    by : {"stock", "industry"}
+        The folder; made by the first update.
+    by : str, optional
     factors : mapping, optional
-        As in :func:`newsfactor.panel`.
-    cutoff : str
-        As in :func:`newsfactor.panel`.
+    cutoff : str, optional
+    multi : str, optional
+        As in :func:`newsfactor.panel`, and its defaults for a new store. A store knows its own: only factors
+        other than the default ones must be given again, and only to update or to explain.
 
     Raises
     ------
     StoreError
-        If the folder holds a store with other settings: they are named.
+        If the folder holds a store with other settings (they are named), or is damaged.
 
     Examples
     --------
@@ -55,23 +57,28 @@ class PanelStore:
     """
 
     def __init__(
-        self, path: str | Path, *, by: str = "stock", factors: Mapping[str, Factor] | None = None, cutoff: str = "09:15"
-    ) -> None:
+        self, path: str | Path, *, by: str | None = None, factors: Mapping[str, Factor] | None = None,
+        cutoff: str | None = None, multi: str | None = None,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
-        self.by, self.cutoff = by, cutoff
+        self._archive = Archive(path)
+        kept = (self._archive.manifest() or {}).get("settings", {})
         self.factors = dict(DEFAULT if factors is None else factors)
-        if self.path.is_file():
-            raise StoreError("path", str(path), "must be a folder, not a file")
-        for folder in ("data", "manifests"):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
-        latest = self._manifest(None)
-        if latest is not None and latest["settings"] != self._settings:
-            raise StoreError("path", str(path), "holds a store with other settings", remedy=f"they are {json.dumps(latest['settings'], ensure_ascii=False)}")  # fmt: skip
+        self._settings = Settings(
+            by or kept.get("by", "stock"), cutoff or kept.get("cutoff", "09:15"), multi or kept.get("multi", "subject"),
+            self.factors,
+        )  # fmt: skip
+        self._refuse_other(kept, ("by", "cutoff", "multi") if factors is None else ALL)
 
     @property
-    def _settings(self) -> dict[str, Any]:
-        declared = {name: [lookback_of(f), needs_complete(f)] for name, f in self.factors.items()}
-        return {"by": self.by, "cutoff": self.cutoff, "factors": declared}
+    def by(self) -> str:
+        """What a row is about."""
+        return self._settings.by
+
+    @property
+    def cutoff(self) -> str:
+        """Time of day at which a session's cell closes."""
+        return self._settings.cutoff
 
     def update(
         self, links: pd.DataFrame, universe: pd.DataFrame, *, coverage: pd.DataFrame | None = None,
@@ -79,8 +86,11 @@ class PanelStore:
     ) -> pd.DataFrame:  # fmt: skip
         """Add links and days of the universe, and publish the panel that follows from all that is kept.
 
-        A link, a day of the universe or a span of coverage given again replaces the kept one, so an update
-        repeated changes nothing, and updates day by day end in the same panel as one with everything.
+        Only the sessions that the new rows touch are computed, each with the longest lookback after it. Days
+        one by one end in the same panel as all at once, an update repeated changes nothing, and news handed
+        in late enter by their ``available_at``. A day of the universe or a span of coverage given again
+        replaces the kept one. So does a news item with the same ``available_at``; with another it is a new
+        version, and both count, each from its own time. Coverage that is never given is inferred.
 
         Returns
         -------
@@ -90,37 +100,27 @@ class PanelStore:
         Raises
         ------
         StoreError
-            If another process is writing, or a kept file is damaged.
+            If another process is writing, a kept file is damaged, the disk is full, or the new rows do not
+            fit the kept ones: other columns, another tagger, other labels for kept news, other trading days,
+            or factors that no longer give what they gave. Nothing is published then.
         """
         check(links, LINKS, parameter="links")
         check(universe, UNIVERSE, parameter="universe")
-        with self._writing():
-            kept = self._manifest(None) or {"links": [], "universe": [], "coverage": []}
-            links = _merge(self._read_all(kept["links"]), links, _LINK_KEY, replaced="news_id")
-            universe = _merge(self._read_all(kept["universe"]), universe[_UNIVERSE_KEPT], ["date", "code"])
-            covered = self._read_all(kept["coverage"])
-            if coverage is not None:
-                covered = _merge(covered, coverage, ["source", "start"])
-            table = panel(
-                links, universe, by=self.by, factors=self.factors, cutoff=self.cutoff,
-                coverage=covered, sessions=sessions,
-            )  # fmt: skip
-            manifest = {
-                "settings": self._settings,
-                "links": self._write_months(links, links["available_at"].dt.strftime("%Y-%m")),
-                "universe": self._write_months(universe, universe["date"].dt.strftime("%Y-%m")),
-                "coverage": [] if covered is None else [self._write(covered)],
-                "panel": self._write_months(table, table["date"].dt.strftime("%Y-%m")),
-                "attrs": table.attrs,
-            }
-            # Coverage inferred by an update covers more with every further one, so only a given one is kept.
-            same = {name: value for name, value in kept.items() if name in manifest}
-            if same != json.loads(json.dumps(manifest)):
-                self._publish(manifest)
-        return table
+        if coverage is not None:
+            check(coverage, COVERAGE, parameter="coverage")
+        with self._archive.writing():
+            kept = self._archive.manifest()
+            self._refuse_other((kept or {}).get("settings", {}), ALL)
+            state = State(self._archive, kept, self._settings, sessions)
+            state.add(links, universe, coverage)
+            state.compute()
+            manifest = json.loads(json.dumps(state.manifest()))
+            if kept is None or manifest != {name: value for name, value in kept.items() if name not in STAMPS}:
+                self._archive.publish(manifest)
+        return self.read()
 
     def read(self, *, as_of: pd.Timestamp | str | None = None) -> pd.DataFrame:
-        """The PANEL as last published, or as it was published at a time past.
+        """The PANEL as last published, or as it was published at a time past (in Asia/Shanghai unless it says).
 
         Raises
         ------
@@ -128,124 +128,129 @@ class PanelStore:
             If nothing had been published, or a file is missing or changed: it is named.
         """
         manifest = self._require(as_of)
-        table = self._read_all(manifest["panel"])
-        assert table is not None
+        table = self._state(manifest).read("panel")
         table.attrs = manifest["attrs"]
         return table
 
     def files(self, *, as_of: pd.Timestamp | str | None = None) -> list[Path]:
         """The panel's live Parquet files, for DuckDB or Polars."""
-        return [self.path / "data" / entry["file"] for entry in self._require(as_of)["panel"]]
+        return [self._archive.locate(entry) for entry in self._require(as_of)["panel"]]
 
     def history(self) -> list[pd.Timestamp]:
         """When each update was published, oldest first."""
-        return [_published(path) for path in self._manifests()]
+        return self._archive.history()
 
-    def _require(self, as_of: pd.Timestamp | str | None) -> dict[str, Any]:
-        manifest = self._manifest(as_of)
+    def vacuum(self, *, before: pd.Timestamp | str | None = None) -> list[Path]:
+        """Drop every file that no kept manifest names, such as those of a killed update.
+
+        Parameters
+        ----------
+        before : Timestamp or str, optional
+            Forget the updates that were followed by another one up to then; ``as_of`` from this time on is
+            still answered. All are kept if it is not given.
+
+        Returns
+        -------
+        list of path
+            What was dropped. A reader that was still reading it gets a StoreError.
+        """
+        return self._archive.vacuum(before)
+
+    def verify(self) -> list[str]:
+        """Read every kept file; one sentence for each that is missing, truncated or changed."""
+        return self._archive.verify()
+
+    def explain(
+        self, *, date: pd.Timestamp | str, factor: str, code: str | None = None, industry: str | None = None,
+        as_of: pd.Timestamp | str | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """The news that entered one cell, with what each contributes to a factor's value.
+
+        Parameters
+        ----------
+        date : Timestamp or str
+            The cell's session.
+        factor : str
+            Name of one of the store's factors.
+        code, industry : str
+            The cell's stock, or its industry in a store by industry.
+        as_of : Timestamp or str, optional
+            As for :meth:`read`.
+
+        Returns
+        -------
+        DataFrame
+            One row per link inside the factor's lookback, with ``age`` in sessions and ``contribution``. Where
+            the factor is a sum over its news, such as a mean or a count, the contributions sum to the value;
+            for others they are NaN. ``attrs``: the published ``value``, the factor's ``formula`` (its
+            docstring), ``linear``, ``observed`` and ``known_at``.
+
+        Raises
+        ------
+        StoreError
+            If there is no such factor or cell, or the factor no longer gives the published value.
+        """
+        about = code if self.by == "stock" else industry
+        if factor not in self.factors:
+            raise StoreError("factor", factor, f"must be one of {', '.join(self.factors)}")
+        if self.by == "industry_from_stocks":
+            raise StoreError("by", self.by, "must not be a mean of cells", remedy="explain the cells of its stocks, in a store by stock")  # fmt: skip
+        if about is None:
+            raise StoreError(self._settings.key, None, "must be given", remedy=f"the store is by {self.by}")
+        manifest = self._require(as_of)
+        self._refuse_other(manifest["settings"], ("factors",))
+        state, day = self._state(manifest), pd.Timestamp(date).normalize()
+        cell = self._find(state.read("panel", f"{day:%Y-%m}", f"{day:%Y-%m}"), day, about)
+        news, cells, number = self._trace(state, day, about, factor)
+        parts = None
+        if not np.isnan(cell[factor]):
+            now = float(self.factors[factor](news, cells).get(number, np.nan))
+            if not np.isclose(now, cell[factor], rtol=1e-6, atol=1e-9):
+                raise StoreError("factor", factor, f"must give what it gave, {cell[factor]} and not {now}", f"{day:%Y-%m-%d} {about}", "its definition has changed")  # fmt: skip
+            parts = contributions(self.factors[factor], news, cells, number)
+        table = news[[name for name in _SHOWN if name in news.columns]]
+        table = table.assign(contribution=np.nan if parts is None else parts.to_numpy())
+        table = table.sort_values(["available_at", "news_id"], ignore_index=True)
+        table.attrs = {
+            "value": float(cell[factor]), "formula": inspect.getdoc(self.factors[factor]) or "",
+            "linear": parts is not None, "observed": float(cell["observed"]), "known_at": str(cell["known_at"]),
+        }  # fmt: skip
+        return table
+
+    def _find(self, table: pd.DataFrame, day: pd.Timestamp, about: str) -> pd.Series:
+        found = table[(table["date"] == day) & (table[self._settings.key] == about)]
+        if found.empty:
+            raise StoreError(self._settings.key, about, "must have a cell", f"{day:%Y-%m-%d}", "it had no news inside any lookback, or was not in the universe")  # fmt: skip
+        return found.iloc[0]
+
+    def _trace(self, state: State, day: pd.Timestamp, about: str, factor: str) -> tuple[pd.DataFrame, pd.Series, int]:
+        """The links behind one cell as the factor gets them, with their cells and its number."""
+        probe, slot = Probe(self.factors[factor]), state.slot(day)
+        low = max(slot - lookback_of(probe), 0)
+        links, universe = state.links(low, slot), state.universe(low, slot)
+        if self.by == "stock":
+            links = links[links["news_id"].isin(links.loc[links["code"] == about, "news_id"])]
+            universe = universe[universe["code"] == about]
+        table = state.make_panel(links, universe, {factor: probe})
+        row = table[(table["date"] == day) & (table[self._settings.key] == about)][factor].dropna()
+        # A cell may be there for the longer memory of another factor.
+        return (
+            probe.find(row.iloc[0])
+            if len(row)
+            else (links.iloc[:0].assign(level=0.0, age=0), pd.Series([], dtype=float), 0)
+        )
+
+    def _state(self, manifest: Manifest) -> State:
+        return State(self._archive, manifest, self._settings)
+
+    def _require(self, as_of: pd.Timestamp | str | None) -> Manifest:
+        manifest = self._archive.manifest(as_of)
         if manifest is None:
             raise StoreError("as_of", as_of, "must not be before the first update", str(self.path), "call update first")
         return manifest
 
-    def _manifests(self) -> list[Path]:
-        return sorted((self.path / "manifests").glob("*.json"))
-
-    def _manifest(self, as_of: pd.Timestamp | str | None) -> dict[str, Any] | None:
-        found = self._manifests()
-        if as_of is not None:
-            moment = pd.Timestamp(as_of)
-            moment = moment.tz_localize(TIMEZONE) if moment.tzinfo is None else moment
-            found = [path for path in found if _published(path) <= moment]
-        if not found:
-            return None
-        try:
-            manifest: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StoreError(
-                "manifest", str(found[-1]), "must be JSON", remedy=f"restore it from a backup ({error})"
-            ) from error
-        return manifest
-
-    def _read_all(self, entries: list[dict[str, Any]]) -> pd.DataFrame | None:
-        tables = [self._read_file(entry) for entry in entries]
-        return pd.concat(tables, ignore_index=True) if tables else None
-
-    def _read_file(self, entry: dict[str, Any]) -> pd.DataFrame:
-        path = self.path / "data" / entry["file"]
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise StoreError("file", str(path), "must exist: the manifest names it", remedy=str(error)) from error
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise StoreError(
-                "file",
-                str(path),
-                "was changed after it was written",
-                remedy="restore it from a backup or rebuild the store",
-            )
-        return pd.read_parquet(BytesIO(content))
-
-    def _write_months(self, table: pd.DataFrame, months: pd.Series) -> list[dict[str, Any]]:
-        return [self._write(part) for _, part in table.groupby(months.to_numpy(), sort=True)] or [self._write(table)]
-
-    def _write(self, table: pd.DataFrame) -> dict[str, Any]:
-        """Write one file named by its content; what lies there already is the same."""
-        plain = table.reset_index(drop=True)
-        plain.attrs = {}
-        buffer = BytesIO()
-        plain.to_parquet(buffer, compression="zstd", index=False)
-        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        path = self.path / "data" / f"{digest[:32]}.parquet"
-        if not path.exists():
-            _write_durably(path, buffer.getvalue())
-        return {"file": path.name, "sha256": digest, "rows": len(table)}
-
-    def _publish(self, manifest: dict[str, Any]) -> None:
-        now = pd.Timestamp.now(tz="UTC").as_unit("us")
-        previous = self._manifests()
-        if previous:  # a clock set back must not put this update before the last
-            now = max(now, _published(previous[-1]) + pd.Timedelta(microseconds=1))
-        full = {**manifest, "published_at": now.isoformat(), "library": __version__}
-        path = self.path / "manifests" / f"{now:%Y%m%dT%H%M%S%f}.json"
-        _write_durably(path, json.dumps(full, ensure_ascii=False, indent=1).encode())
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError("path", str(self.path), "is being written by another process") from error
-            yield
-
-
-def _merge(kept: pd.DataFrame | None, new: pd.DataFrame | None, key: list[str], *, replaced: str | None = None) -> Any:
-    """Kept and new rows, sorted by key; a new row replaces the kept ones of its key (or of ``replaced``)."""
-    if kept is None or new is None or kept.empty:
-        table = new if new is not None else kept
-    else:
-        if replaced is not None:
-            kept = kept[~kept[replaced].isin(new[replaced])]
-        table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
-    if table is None:
-        return None
-    return table.drop_duplicates(key, keep="last").sort_values(key, ignore_index=True)
-
-
-def _published(path: Path) -> pd.Timestamp:
-    return pd.to_datetime(path.stem, format="%Y%m%dT%H%M%S%f", utc=True)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """The whole file or none: written beside, flushed to disk, renamed, and the folder flushed."""
-    draft = path.with_suffix(".tmp")
-    with draft.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(draft, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    def _refuse_other(self, kept: Mapping[str, Any], names: tuple[str, ...]) -> None:
+        own = self._settings.describe()
+        for name in names:
+            if name in kept and kept[name] != own[name]:
+                raise StoreError(name, own[name], "must be that of the store (it holds other settings)", str(self.path), f"it is {json.dumps(kept[name], ensure_ascii=False)}")  # fmt: skip

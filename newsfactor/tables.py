@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-import uuid
 import warnings
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ import pyarrow
 
 from newsfactor.codes import normalize_code
 from newsfactor.errors import InvalidValueError, NotAShareError, TableError, UnreadableFileError
+from newsfactor.files import replacing
 from newsfactor.prompting import strip_control
 from newsfactor.schema import DATE_TYPE, NEWS, PRICES, TIME_TYPE, TIMEZONE, Table, check, place
 from newsfactor.sessions import FIRST_SESSION
@@ -285,17 +285,8 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
         raise InvalidValueError("path", str(path), "must end in .parquet or .csv")
     if not path.parent.is_dir():
         raise InvalidValueError("path", str(path), "must lie in an existing folder")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            write(frame, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InvalidValueError("path", str(path), f"must be writable ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        write(frame, stream)
 
 
 def _read_csv(data: bytes, path: str, parameter: str) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import pytest
 from tables_by_hand import make_coverage, make_links, make_universe
 
 from newsfactor.errors import InvalidValueError
-from newsfactor.factors import window
-from newsfactor.panels import CoverageWarning, panel
+from newsfactor.factors import SHIPPED, window
+from newsfactor.panels import BY, CoverageWarning, panel
 
 DAYS = ["2026-07-02", "2026-07-03", "2026-07-06", "2026-07-07", "2026-07-08"]
 FULL = make_coverage("2026-06-01 00:00", "2026-07-31 00:00")
@@ -101,16 +101,16 @@ def test_a_missing_day_is_told_from_a_quiet_one():
     with pytest.warns(CoverageWarning):
         inferred = panel(links, UNIVERSE).set_index("date")
     day = pd.Timestamp("2026-07-08")
-    assert given.loc[day, "observed"] == 1 and inferred.loc[day, "observed"] < 0.5
+    assert given.loc[day, "observed"] == 1 and inferred.loc[day, "observed"] == pytest.approx(20 / 24)
     assert given.loc[day, "news_count"] > 0 and np.isnan(inferred.loc[day, "news_count"])
 
 
-def test_an_echo_of_the_price_has_no_score_but_counts():
+def test_an_echo_of_the_price_counts_only_among_the_news():
     table = panel(LINKS.assign(reports_price=LINKS["news_id"] == "n3"), UNIVERSE, coverage=FULL).set_index(
         ["date", "code"]
     )
     cell = table.loc[(pd.Timestamp("2026-07-06"), "600001.SH")]
-    assert cell["mean_level"] == -1 and cell["n_news"] == 2
+    assert cell["mean_level"] == -1 and cell["n_news"] == 2 and cell["news_count"] == 1
 
 
 def test_names_outside_the_universe_are_counted():
@@ -123,6 +123,89 @@ def test_by_industry_each_news_counts_once():
     table = panel(links, UNIVERSE, by="industry", coverage=FULL)
     assert table[table["n_news"] > 0][["industry", "n_news"]].values.tolist() == [["电子", 1], ["电子", 2], ["电子", 2]]
     assert table.attrs["rows"]["same news again"] == 1
+
+
+def make_company_links() -> pd.DataFrame:
+    """Three news of one morning: two tellings of one story about a bank, tagged 电子; one about two companies."""
+    links = make_links(
+        [
+            ("a", "2026-07-06 08:00:00", "600001.SH", 2), ("b", "2026-07-06 08:30:00", "600001.SH", 3),
+            ("c", "2026-07-06 09:00:00", "600001.SH", -1), ("c", "2026-07-06 09:00:00", "300002.SZ", -1),
+        ]
+    )  # fmt: skip
+    return links.assign(
+        story_id=["a", "a", "c", "c"], is_subject=[True, True, False, True], n_codes=[1, 1, 2, 2],
+        stock_industry=["银行", "银行", "银行", "煤炭"], relevance=0.5, p_industry=[1.0, 0.5, 0.5, 0.5],
+    )  # fmt: skip
+
+
+def by_industry(links: pd.DataFrame, universe: pd.DataFrame = UNIVERSE, **options) -> dict:
+    factors = {name: SHIPPED[name] for name in ("mean_score", "relevance_score", "news_count")}
+    table = panel(links, universe, factors=factors, coverage=FULL, **options)
+    columns = ["n_news", "mean_score", "relevance_score", "news_count"]
+    return {row["industry"]: [row[name] for name in columns] for row in table.to_dict("records")}
+
+
+def test_by_industry_tagged_the_relevance_is_the_tagged_industrys():
+    found = by_industry(make_company_links(), by="industry_tagged")
+    assert found == {"电子": [3, pytest.approx(4 / 3), (2 + 1.5 - 0.5) / 2, 3]}
+    assert found == by_industry(make_company_links(), by="industry")
+
+
+def test_by_industry_both_each_story_counts_once():
+    found = by_industry(make_company_links(), by="industry_both")
+    assert found == {"电子": [2, 0.5, (2 - 0.5) / 1.5, 2], "银行": [1, 2, 2, 1], "煤炭": [1, -1, -1, 1]}
+    shared = by_industry(make_company_links(), by="industry_both", multi="share")
+    assert shared["银行"][:2] == [2, pytest.approx((2 - 0.5) / 1.5)] and shared["煤炭"][3] == 0.5
+
+
+def test_by_industry_from_stocks_capitalisation_weighs():
+    universe = UNIVERSE.assign(circ_mv=UNIVERSE["code"].map({"600001.SH": 3e9, "300002.SZ": 1e9}))
+    # The first has two news of mean 2.5, the second one of -1.
+    assert by_industry(make_company_links(), universe, by="industry_from_stocks") == {
+        "电子": [3, (3 * 2.5 - 1) / 4, (3 * 2.5 - 1) / 4, (3 * 2 + 1) / 4]
+    }
+    one = universe.assign(circ_mv=universe["circ_mv"].where(universe["code"] == "300002.SZ"))
+    assert by_industry(make_company_links(), one, by="industry_from_stocks")["电子"][:2] == [3, -1]
+    none = universe.assign(circ_mv=np.nan)
+    assert by_industry(make_company_links(), none, by="industry_from_stocks")["电子"][:2] == [3, 0.75]
+
+
+def test_shares_of_news_about_several_companies():
+    factors = {name: SHIPPED[name] for name in ("mean_score", "news_count")}
+    table = panel(make_company_links(), UNIVERSE, factors=factors, multi="share", coverage=FULL).set_index("code")
+    assert table.loc["600001.SH", ["n_news", "mean_score", "news_count"]].tolist() == [3, (2 + 3 - 0.5) / 2.5, 2.5]
+    assert table.loc["300002.SZ", ["n_news", "mean_score", "news_count"]].tolist() == [1, -1, 0.5]
+    with pytest.raises(InvalidValueError, match="'whole'"):
+        panel(LINKS, UNIVERSE, multi="whole", coverage=FULL)
+
+
+def test_news_before_a_name_is_in_the_universe_counts_when_it_is():
+    table = panel(LINKS, UNIVERSE[UNIVERSE["date"] > "2026-07-03"], coverage=FULL).set_index(["date", "code"])
+    cell = table.loc[(pd.Timestamp("2026-07-06"), "600001.SH")]
+    assert cell["decayed_score"] == pytest.approx(2 * 0.5 ** (1 / 3) + 2)
+
+
+def test_a_source_counts_from_its_first_start_on():
+    """A source that is added later leaves the past as it was."""
+    later = make_coverage("2026-07-07 00:00", "2026-07-31 00:00", "wire_b")
+    table = panel(LINKS, UNIVERSE, coverage=pd.concat([FULL, later]))
+    observed = table.drop_duplicates("date").set_index("date")["observed"]
+    assert observed["2026-07-06"] == 1 and observed["2026-07-08"] == 1
+    assert observed["2026-07-07"] == pytest.approx((1 + 9.25 / 24) / 2)
+
+
+def test_inferred_coverage_knows_no_more_than_the_day_did():
+    links = make_links([(f"n{k}", f"2026-07-{day:02} 08:00:00", "600001.SH", 1) for k, day in enumerate((2, 3, 6, 8))])
+    with pytest.warns(CoverageWarning):
+        whole = panel(links, UNIVERSE)
+    with pytest.warns(CoverageWarning):
+        early = panel(links.iloc[:3], UNIVERSE)
+    known = whole["date"] <= "2026-07-07"
+    pd.testing.assert_frame_equal(whole[known], early[early["date"] <= "2026-07-07"])
+    # After Friday 08:00 a day's silence is taken for quiet; from Saturday 08:00 to Monday's news for absence.
+    monday = whole.set_index("date").loc[pd.Timestamp("2026-07-06"), "observed"]
+    assert monday == pytest.approx((22.75 + 1.25) / 72)
 
 
 def test_row_order_index_and_arguments():
@@ -150,5 +233,9 @@ def test_bad_options_are_named():
         panel(LINKS, UNIVERSE, coverage=FULL, factors={"broken": lambda links, cell: 1.0})
 
 
-def test_empty_in_empty_out():
-    assert panel(LINKS.iloc[:0], UNIVERSE, coverage=FULL).empty
+@pytest.mark.parametrize("by", BY)
+def test_empty_in_empty_out(by):
+    key = "code" if by == "stock" else "industry"
+    for links, universe in ((LINKS.iloc[:0], UNIVERSE), (LINKS, UNIVERSE.iloc[:0])):
+        table = panel(links, universe, by=by, coverage=FULL)
+        assert table.empty and table.columns[:5].tolist() == ["date", key, "known_at", "observed", "n_news"]

@@ -44,6 +44,32 @@ def test_a_day_precision_item_counts_from_the_following_session(cutoff):
     assert assign(["2026-07-04 00:00+08:00"], "day", cutoff=cutoff) == ["07-06"]
 
 
+@pytest.mark.parametrize(
+    ("time", "window"),
+    [
+        ("2026-07-06 00:00:00+08:00", "pre_open"),
+        ("2026-07-06 09:14:59+08:00", "pre_open"),
+        ("2026-07-06 09:15:00+08:00", "intraday"),
+        ("2026-07-06 12:15:00+08:00", "intraday"),  # the lunch break is a part of the day
+        ("2026-07-06 06:59:59+00:00", "intraday"),
+        ("2026-07-06 15:00:00+08:00", "after_close"),
+        ("2026-07-03 23:59:59+08:00", "after_close"),
+        ("2026-07-04 10:30:00+08:00", "after_close"),  # a Saturday
+        ("2026-10-05 10:30:00+08:00", "after_close"),  # the National Day holiday
+        ("2026-07-06 21:15:00-04:00", "intraday"),
+    ],
+)
+def test_the_part_of_the_day(time, window):
+    stamps = pd.Series(pd.to_datetime([time]))
+    assert sessions.assign_windows(stamps, pd.Series(["second"])).tolist() == [window]
+    assert sessions.assign_windows(stamps.iloc[:0], pd.Series([], dtype="str")).tolist() == []
+
+
+def test_a_day_precision_item_has_the_part_in_which_its_day_ends():
+    stamps = pd.Series(pd.to_datetime(["2026-07-06 00:00+08:00", "2026-07-03 00:00+08:00"]))
+    assert sessions.assign_windows(stamps, pd.Series(["day", "day"])).tolist() == ["pre_open", "after_close"]
+
+
 def test_known_at_is_the_cutoff_of_the_session():
     known = sessions.known_at(pd.DatetimeIndex(["2026-07-06"]), "14:50")
     assert known[0] == pd.Timestamp("2026-07-06 06:50", tz="UTC")

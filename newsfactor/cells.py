@@ -1,0 +1,213 @@
+"""From links to numbered cells, and from cells to factors, some sessions at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from newsfactor.errors import InvalidValueError
+from newsfactor.factors import Factor, columns_of, is_spread, keeps_price_reports, lookback_of
+from newsfactor.schema import DATE_TYPE, LEVELS, PROBABILITIES
+from newsfactor.sessions import assign_sessions, assign_windows, effective_at, session_numbers
+
+# Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each.
+GRID = 4_000_000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The links that count: position in the table, what for, how much, and whether for the tagged industry."""
+
+    position: np.ndarray
+    key: pd.Series
+    share: np.ndarray
+    tagged: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The links that count, in the order of time, and what each counts for.
+
+    ``slot`` numbers the session of each on the calendar and never falls; ``key`` numbers its name in ``names``,
+    which are sorted.
+    """
+
+    position: np.ndarray
+    slot: np.ndarray
+    key: np.ndarray
+    share: np.ndarray
+    tagged: np.ndarray
+    names: pd.Index
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which cells may have a row: ``grid`` (names x sessions from ``first`` on)."""
+
+    grid: np.ndarray
+    first: int
+
+    def at(self, rows: Rows) -> np.ndarray:
+        """Whether each row's own cell may be."""
+        own: np.ndarray = self.grid[rows.key, rows.slot - self.first]
+        return own
+
+
+def arrange(
+    links: pd.DataFrame, chosen: Chosen, cutoff: str, days: pd.DatetimeIndex, *, identity: str
+) -> tuple[Rows, int]:
+    """Rows in an order that the order of the links does not change, each identity once for a name; how many were not.
+
+    Sums depend on their order. Time settles it but for ties, and only these are compared by name.
+    """
+    times = links[["available_at", "time_precision"]].iloc[chosen.position]
+    when = pd.DatetimeIndex(effective_at(times["available_at"], times["time_precision"])).as_unit("us").asi8
+    slot = session_numbers(assign_sessions(*(times[c] for c in times), cutoff=cutoff, sessions=days), sessions=days)
+    key, names = pd.factorize(chosen.key, sort=True)
+    order = np.argsort(when, kind="stable")
+    equal = np.concatenate([[False], when[order][1:] == when[order][:-1], [False]])
+    tied = np.flatnonzero(equal[1:] | equal[:-1])
+    labels = links[["news_id", "name", "code"]].iloc[chosen.position[order[tied]]].reset_index(drop=True)
+    labels = labels.assign(when=when[order[tied]], key=key[order[tied]], second=~chosen.tagged[order[tied]])
+    ranked = labels.sort_values(["when", "news_id", "key", "second", "name", "code"])
+    order[tied] = order[tied][ranked.index]
+    if identity == "news_id":  # rows of one news item have one time, so repetitions are among the ties
+        repeated = np.zeros(len(order), dtype=bool)
+        repeated[tied] = ranked.duplicated(["news_id", "key"]).to_numpy()
+    else:
+        story = links[identity if identity in links.columns else "news_id"].iloc[chosen.position[order]]
+        repeated = pd.DataFrame({"story": story.to_numpy(), "key": key[order]}).duplicated().to_numpy()
+    order = order[~repeated]
+    rows = Rows(
+        chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names)
+    )
+    return rows, int(repeated.sum())
+
+
+def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, key: str) -> Cells:
+    """The cells of the universe; by industry all of its dates."""
+    slot = days.get_indexer(pd.DatetimeIndex(universe["date"]).as_unit("us"))
+    first = int(min(rows.slot.min(initial=len(days)), slot[slot >= 0].min(initial=len(days))))
+    grid = np.zeros((len(rows.names), len(days) - first), dtype=bool)
+    if key == "industry":
+        grid[:, slot[slot >= 0] - first] = True
+        return Cells(grid, first)
+    name = rows.names.get_indexer(pd.Index(universe["code"]))
+    inside = (slot >= 0) & (name >= 0)
+    grid[name[inside], slot[inside] - first] = True
+    return Cells(grid, first)
+
+
+def compute(
+    links: pd.DataFrame, rows: Rows, factors: Mapping[str, Factor], allowed: Cells, days: pd.DatetimeIndex
+) -> pd.DataFrame:
+    """``date``, ``key``, ``n_news`` and the factors, some sessions at a time, so that memory is bounded."""
+    longest = max([lookback_of(factor) for factor in factors.values()], default=1)
+    first, last = (int(rows.slot[0]), min(int(rows.slot[-1]) + longest, len(days))) if len(rows.slot) else (0, 0)
+    copies = max([lookback_of(factor) for factor in factors.values() if is_spread(factor)], default=1)
+    step = max(longest, GRID // (max(len(rows.names), 1) * copies))
+    parts = [
+        _compute_sessions(links, rows, factors, allowed, range(start, min(start + step, last)), longest)
+        for start in range(first, last, step)
+    ]
+    table = pd.concat(parts, ignore_index=True) if parts else _compute_nothing(factors)
+    table["date"] = days.to_numpy()[table.pop("slot").to_numpy(dtype=np.int64)].astype(DATE_TYPE)
+    table["key"] = rows.names.astype("str").take(table["key"].to_numpy(dtype=np.int64))
+    return table
+
+
+def _compute_nothing(factors: Mapping[str, Factor]) -> pd.DataFrame:
+    whole = {name: np.zeros(0, dtype=np.int64) for name in ("slot", "key", "n_news")}
+    return pd.DataFrame({**whole, **{name: np.zeros(0) for name in factors}})
+
+
+def _compute_sessions(
+    links: pd.DataFrame, rows: Rows, factors: Mapping[str, Factor], allowed: Cells, slots: range, longest: int
+) -> pd.DataFrame:
+    """The cells of some sessions. A cell's number is its name's, times the sessions, plus its session's.
+
+    The sessions begin with the lookback of the first, and end with as many more, so that what looks ahead of
+    the last is not taken for the next name.
+    """
+    base = slots.start - longest + 1
+    width = len(slots) + 2 * (longest - 1)
+    inside = slice(*np.searchsorted(rows.slot, [base, slots.stop]))
+    number = rows.key[inside] * width + rows.slot[inside] - base
+    news = np.bincount(number, minlength=len(rows.names) * width).reshape(-1, width)
+    before = np.cumsum(np.pad(news, ((0, 0), (longest, 0))), axis=1)
+    recent = (before[:, longest:] - before[:, :-longest])[:, longest - 1 :][:, : len(slots)]
+    low = slots.start - allowed.first
+    slot, key = np.nonzero(((recent > 0) & allowed.grid[:, low : low + len(slots)]).T)
+    wanted = key * width + slot + longest - 1
+    table = {"slot": slot + slots.start, "key": key, "n_news": news.ravel()[wanted]}
+    frame = _describe(links, rows, inside, _columns_read(factors))
+    cell = pd.Series(number, index=frame.index)
+    quiet = ~links["reports_price"].to_numpy()[rows.position[inside]]
+    views = {True: (frame, cell), False: (frame[quiet], cell[quiet])}
+    for name, factor in factors.items():
+        table[name] = _evaluate(factor, name, *views[keeps_price_reports(factor)]).reindex(wanted).to_numpy(dtype=float)
+    return pd.DataFrame(table)
+
+
+def _evaluate(factor: Factor, name: str, links: pd.DataFrame, cell: pd.Series) -> pd.Series:
+    if is_spread(factor):
+        links, cell = _spread(links, cell, lookback_of(factor))
+    elif columns_of(factor) is None:
+        links = links.assign(age=0)
+    values = factor(links, cell)
+    if not isinstance(values, pd.Series):
+        raise InvalidValueError(
+            "factors", type(values).__name__, f"must return a Series, one value per cell, in {name!r}"
+        )
+    return values
+
+
+def _spread(links: pd.DataFrame, cell: pd.Series, lookback: int) -> tuple[pd.DataFrame, pd.Series]:
+    """Each link once for every session whose lookback holds it, with its age there."""
+    age = np.repeat(np.arange(lookback), len(links))
+    many = links.iloc[np.tile(np.arange(len(links)), lookback)].reset_index(drop=True)
+    return many.assign(age=age), pd.Series(np.tile(cell.to_numpy(), lookback) + age)
+
+
+def _columns_read(factors: Mapping[str, Factor]) -> set[str] | None:
+    read: set[str] = set()
+    for factor in factors.values():
+        columns = columns_of(factor)
+        if columns is None:
+            return None
+        read.update(columns)
+    return read
+
+
+def _describe(links: pd.DataFrame, rows: Rows, inside: slice, read: set[str] | None) -> pd.DataFrame:
+    """The links as factors see them: those columns that are read, with what is derived from others."""
+    position, tagged = rows.position[inside], rows.tagged[inside]
+    derived: dict[str, Any] = {
+        "level": lambda part: _levels(part["sentiment"]),
+        "confidence": lambda part: part[list(PROBABILITIES)].max(axis=1),
+        "window": lambda part: assign_windows(part["available_at"], part["time_precision"]),
+        "session": lambda part: rows.slot[inside],
+        "share": lambda part: rows.share[inside],
+        "novelty": lambda part: part.get("novelty", 1.0),
+        "relevance": lambda part: part["p_industry"].where(tagged, part["relevance"]),
+        "event_novelty": lambda part: part["event_novelty"].mask(tagged, 1.0),
+    }
+    sources = {
+        "level": ["sentiment"], "confidence": list(PROBABILITIES), "window": ["available_at", "time_precision"],
+        "session": [], "share": [], "relevance": ["relevance", "p_industry"],
+    }  # fmt: skip
+    wanted = set(links.columns) | set(derived) if read is None else read
+    needed = {column for name in wanted for column in sources.get(name, [name])}
+    part = links[[column for column in links.columns if column in needed]].iloc[position].reset_index(drop=True)
+    return part.assign(**{name: make for name, make in derived.items() if name in wanted})
+
+
+def _levels(sentiment: pd.Series) -> np.ndarray:
+    """−3..3 of each label; seven look-ups, and not one for each news item."""
+    number, labels = pd.factorize(sentiment)
+    levels: np.ndarray = np.array([*(LEVELS[label] for label in labels), np.nan])[number]
+    return levels
