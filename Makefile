@@ -30,6 +30,7 @@ bench: $(VENV)/.dev  ## the benchmarks that need no data folder; `make bench DAT
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/planted_ic.py
 	$(BIN)/python benchmarks/kill_and_resume.py
+	$(BIN)/python benchmarks/store_kills.py
 	$(BIN)/python benchmarks/fine_tune.py
 	$(BIN)/python benchmarks/memory_7b.py || true  # needs a GPU, and says so
 	for part in speed exact batches hostile inject; do $(BIN)/python benchmarks/decoding.py $$part; done
@@ -39,6 +40,7 @@ ifdef DATA
 	$(BIN)/python benchmarks/overnight.py $(DATA)
 	$(BIN)/python benchmarks/linking.py $(DATA)
 	$(BIN)/python benchmarks/as_of_dates.py $(DATA)
+	$(BIN)/python benchmarks/store_days.py $(DATA)
 endif
 
 clean:
