@@ -29,7 +29,8 @@ Teacher = Callable[[list[str], list[dict[str, str]]], Shares]
 BEGIN, END, ANSWER = "<s>", "</s>", "<|answer|>"
 LENGTH = 320  # characters of a news text; the labelled items were cut there
 PLAIN, WEAK, GOLD = 1, 2, 4
-FIELDS = ("event", "market", "industry", "sentiment")
+NAMES = {"event": "事件", "market": "市场", "industry": "行业", "sentiment": "情感"}
+FIELDS = tuple(NAMES)
 UNDATED = pd.Timestamp("2019-12-31", tz=TIMEZONE)  # labelled items without a time are announcements of 2018 to 2020
 TASKS = {"topic": "分类", "event_types": "类型", "title_polarity": "极性", "forum_sentiment": "观点"}
 SLOTS = dict(Taxonomy().slots)
@@ -41,16 +42,21 @@ SAID = (
 POLARITIES = {"positive": "正面", "negative": "负面", "neutral": "中性"}
 
 
-def make_documents(data: Path, until: pd.Timestamp, seed: int, teach: Teacher | None = None) -> list[Document]:
-    """All documents of the second stage, shuffled; of the third, where a teacher's answers join the baseline's."""
+def make_documents(
+    data: Path, until: pd.Timestamp, seed: int, teach: Teacher | None = None, *, labelled: bool = True
+) -> list[Document]:
+    """All documents of the second stage, shuffled; of the third, where a teacher's answers join the baseline's.
+
+    Without ``labelled`` nothing that comes of labels/train is told: no item's labels and no guess of them.
+    """
     rng = np.random.default_rng(seed)
     train = pd.read_parquet(data / "labels" / "train.parquet")
     banned = set(pd.read_parquet(data / "labels" / "dev.parquet")["text"].map(make_key))
     securities = read_securities(data)
     wire = read_wire(data, until, banned)
     documents = [
-        *wire_documents(wire, train, securities, rng, teach),
-        *gold_documents(train, securities, rng),
+        *wire_documents(wire, train if labelled else None, securities, rng, teach),
+        *(gold_documents(train, securities, rng) if labelled else []),
         *auxiliary_documents(data, banned, rng),
         *entity_documents(data, banned),
         *coded_documents(data, banned, securities),
@@ -108,13 +114,17 @@ def guess_labels(
 
 
 def wire_documents(
-    wire: pd.DataFrame, train: pd.DataFrame, securities: pd.DataFrame, rng: np.random.Generator, teach: Teacher | None
-) -> list[Document]:
-    """Wire items with guessed labels, corrected by the editors' codes, and their topics; half of them with the hint."""
-    gold = set(train["text"].map(make_key))
+    wire: pd.DataFrame, train: pd.DataFrame | None, securities: pd.DataFrame, rng: np.random.Generator,
+    teach: Teacher | None,
+) -> list[Document]:  # fmt: skip
+    """Wire items with guessed labels, corrected by the editors' codes, and their topics; half of them with the hint.
+
+    Without ``train`` nothing is guessed, and only what the codes say is told.
+    """
+    gold = set() if train is None else set(train["text"].map(make_key))
     candidates = find_candidates(securities, wire["text"].tolist(), wire["published_at"])
     taught = teach(wire["text"].tolist(), candidates) if teach else None
-    guessed = guess_labels(train, wire["text"], rng, taught)
+    guessed = None if train is None else guess_labels(train, wire["text"], rng, taught)
     industries = industries_of(securities, wire)
     known = securities[securities["kind"] == "short"].groupby("value")["code"].agg(set)
     documents = []
@@ -125,19 +135,20 @@ def wire_documents(
         if row.key in gold:
             documents += [[(BEGIN + row.text, PLAIN), *behind]] if behind else []
             continue
-        market, industry = guessed["market"][k], guessed["industry"][k]
+        told = {field: None if guessed is None else guessed[field][k] for field in FIELDS}
         if len(row.codes):
             abroad = [code.endswith("HK") for code in row.codes]
-            market = "香港市场" if all(abroad) else "中国市场" if not any(abroad) else market
+            told["market"] = "香港市场" if all(abroad) else "中国市场" if not any(abroad) else told["market"]
         if len(industries[k]) == 1 and rng.random() < 0.9:
-            industry = industries[k][0]
-        line = f"事件:{guessed['event'][k]},市场:{market},行业:{industry},情感:{guessed['sentiment'][k]}"
+            told["industry"] = industries[k][0]
+        parts = [f"{NAMES[field]}:{label}" for field, label in told.items() if label is not None]
         named = [name for name in candidates[k] if known.get(name, set()) & set(row.codes)]
         if named:
-            line += f",关联:{'、'.join(named[:8])}"
-        elif not candidates[k] and not len(row.codes) and market == "中国市场":
-            line += ",关联:无"
-        documents.append([*ask(row.text, hint), (line + END, WEAK), *behind])
+            parts.append(f"关联:{'、'.join(named[:8])}")
+        elif not candidates[k] and not len(row.codes) and told["market"] == "中国市场":
+            parts.append("关联:无")
+        answer = [(",".join(parts) + END, WEAK)] if parts else []
+        documents.append([*ask(row.text, hint), *answer, *behind])
     return documents
 
 
