@@ -100,36 +100,109 @@ def plot_ic(ic: pd.DataFrame, *, factor: str, horizon: int) -> Figure:
     total.set_ylabel("cumulative", color=BLUE)
     total.tick_params(axis="y", colors=BLUE)
     total.spines[["top", "left"]].set_visible(False)
-    locator = AutoDateLocator(maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    _set_dates(axes)
     return figure
 
 
-def plot_decay(summary: pd.DataFrame, *, factor: str) -> Figure:
-    """The mean RankIC by horizon with bars of two standard errors, over the range that is not detectable.
+def plot_decay(decay: pd.DataFrame, *, factor: str) -> Figure:
+    """The mean RankIC with the return over the shortest horizon by the sessions waited, with 95 % intervals.
 
     Parameters
     ----------
-    summary : DataFrame
-        ``Evaluation.summary``: ``factor, horizon, sample, mean_rank_ic, standard_error, detectable``;
-        the rows of the sample "all" are drawn.
+    decay : DataFrame
+        ``Evaluation.decay``: ``factor, lag, mean_rank_ic, low, high``.
     factor : str
 
     Returns
     -------
     Figure
     """
-    rows = summary[(summary["factor"] == factor) & (summary["sample"] == "all")].sort_values("horizon")
-    figure, axes = _figure("Mean RankIC by horizon, ± 2 standard errors", "mean RankIC")
-    place = np.arange(len(rows))
-    axes.bar(place, 2 * rows["detectable"], 0.8, -rows["detectable"], color=PALE, label="below detectable")
-    axes.errorbar(place, rows["mean_rank_ic"], 2 * rows["standard_error"], fmt="o", color=BLUE, capsize=4)
+    rows = decay[(decay["factor"] == factor) & decay["low"].notna()].sort_values("lag")
+    figure, axes = _figure("Mean RankIC by sessions waited, 95 % intervals", "mean RankIC")
+    reach = [rows["mean_rank_ic"] - rows["low"], rows["high"] - rows["mean_rank_ic"]]
+    axes.errorbar(rows["lag"], rows["mean_rank_ic"], reach, fmt="o-", color=BLUE, ecolor=GREY, linewidth=1, capsize=3)
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.set_xticks(place, rows["horizon"].astype(str))
-    axes.set_xlabel("sessions")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_xlabel("sessions between cell and entry")
     return figure
+
+
+def plot_months(subsets: pd.DataFrame, *, factor: str, horizon: int) -> Figure:
+    """The mean RankIC of each month, a row a year; months without one are grey.
+
+    Parameters
+    ----------
+    subsets : DataFrame
+        ``Evaluation.subsets``: the rows of kind ``month``.
+    factor, horizon
+        Which rows to draw.
+
+    Returns
+    -------
+    Figure
+    """
+    rows = _choose(subsets, factor, horizon, "month")
+    month = pd.to_datetime(rows["subset"], format="%Y-%m")
+    table = rows.assign(year=month.dt.year, month=month.dt.month).pivot(index="year", columns="month", values="mean_rank_ic")
+    table = table.reindex(columns=range(1, 13))
+    figure, axes = _figure("Mean RankIC by month", "")
+    reach = np.nanmax(np.abs(table.to_numpy()), initial=0.01)
+    colours = colormaps["RdBu"].with_extremes(bad="#e4e7eb")
+    axes.imshow(table.to_numpy(), cmap=colours, vmin=-reach, vmax=reach, aspect="auto")
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        if np.isfinite(value):
+            shade = "white" if abs(value) > 0.6 * reach else "black"
+            axes.text(column, row, f"{value:.2f}".replace("0.", "."), ha="center", va="center", fontsize=7, color=shade)
+    axes.set_xticks(range(12), [str(number) for number in range(1, 13)])
+    axes.set_yticks(range(len(table)), table.index.astype(str))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def plot_classes(subsets: pd.DataFrame, *, factor: str, horizon: int) -> Figure:
+    """The mean RankIC within each industry with its 95 % interval, largest first; by number, which the table resolves.
+
+    Parameters and return as for `plot_months`, of the rows of kind ``industry``.
+    """
+    rows = _choose(subsets, factor, horizon, "industry").dropna(subset=["low"]).sort_values("mean_rank_ic", ascending=False)
+    figure, axes = _figure("Mean RankIC within industries, 95 % intervals, sorted", "mean RankIC")
+    place = np.arange(len(rows))
+    reach = [rows["mean_rank_ic"] - rows["low"], rows["high"] - rows["mean_rank_ic"]]
+    axes.errorbar(place, rows["mean_rank_ic"], reach, fmt="o", markersize=4, color=BLUE, ecolor=PALE, elinewidth=3)
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_xticks([])
+    axes.set_xlabel(f"{len(rows)} industries")
+    return figure
+
+
+def plot_quantile_curves(quantile_daily: pd.DataFrame, *, factor: str, horizon: int) -> Figure:
+    """The running sum of each bucket's daily mean excess return, spread evenly over its horizon, in percent.
+
+    Parameters
+    ----------
+    quantile_daily : DataFrame
+        ``Evaluation.quantile_daily``: ``date, factor, horizon, quantile, mean_excess``.
+    factor, horizon
+        Which rows to draw.
+
+    Returns
+    -------
+    Figure
+    """
+    rows = quantile_daily[(quantile_daily["factor"] == factor) & (quantile_daily["horizon"] == horizon)]
+    table = rows.pivot(index="date", columns="quantile", values="mean_excess").fillna(0.0).cumsum() * 100 / horizon
+    figure, axes = _figure(f"Cumulative excess return by quantile, {_sessions(horizon)}", "%")
+    colours = colormaps["coolwarm_r"](np.linspace(0, 1, max(table.shape[1], 1)))
+    for number, quantile in enumerate(table.columns):
+        axes.plot(table.index, table[quantile], color=colours[number], linewidth=1.4, label=str(quantile))
+    axes.axhline(0, color="black", linewidth=0.6)
+    _set_dates(axes)
+    _legend(axes, min(table.shape[1], 10))
+    return figure
+
+
+def _choose(subsets: pd.DataFrame, factor: str, horizon: int, kind: str) -> pd.DataFrame:
+    return subsets[(subsets["factor"] == factor) & (subsets["horizon"] == horizon) & (subsets["kind"] == kind)]
 
 
 def plot_quantiles(quantile_returns: pd.DataFrame, *, factor: str) -> Figure:
@@ -199,6 +272,12 @@ def _figure(title: str, label: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _set_dates(axes: Axes) -> None:
+    locator = AutoDateLocator(maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def _legend(axes: Axes, columns: int) -> None:

@@ -1,0 +1,151 @@
+"""What the factors of a panel are measured on: grids over one unbroken stretch of sessions, a column a name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from newsfactor.cross_sections import assign_buckets, rank_rows
+from newsfactor.exposures import measure_exposures
+from newsfactor.measures import Classes, Market, Sample
+from newsfactor.returns import NOTES, Outcomes, measure_industries, measure_outcomes
+from newsfactor.sessions import session_numbers
+
+SIZES = ("small", "middle", "large")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A panel as grids: where it has rows, where their windows were observed, and each factor (NaN: none).
+
+    ``moved`` rows were dated on a closed day and stand on the next session; ``superseded`` ones gave way there to
+    a row of a later date.
+    """
+
+    days: pd.DatetimeIndex
+    names: pd.Index
+    held: np.ndarray
+    observed: np.ndarray
+    factors: dict[str, np.ndarray]
+    rows: int
+    moved: int
+    superseded: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The sample, and by horizon the number of the reason (in ``REASONS``) why a cell has no outcome."""
+
+    sample: Sample
+    reasons: dict[int, np.ndarray]
+    notes: dict[int, dict[str, int]]
+
+
+def draw_cells(panel: pd.DataFrame, key: str, factors: Sequence[str], calendar: pd.DatetimeIndex) -> Cells:
+    """Lay a panel out; rows of closed days go to the next session, since that is when they could be used."""
+    dates = pd.DatetimeIndex(panel["date"]).as_unit("us")
+    place = np.minimum(calendar.searchsorted(dates), len(calendar) - 1)
+    session_numbers(calendar[place].where(dates <= calendar[-1], dates), sessions=calendar, parameter="panel['date']")
+    moved = calendar.to_numpy()[place] != dates.to_numpy()
+    names = pd.Index(panel[key].unique()).sort_values()
+    first = int(place.min())
+    column = names.get_indexer(pd.Index(panel[key]))
+    cell = (place - first) * len(names) + column
+    shape = (int(place.max()) - first + 1, len(names))
+    # Rows of their own session are laid last, and among the others the later date.
+    order = np.lexsort((dates.asi8, ~moved)) if moved.any() else slice(None)
+
+    def lay(values: np.ndarray, empty: float | bool) -> np.ndarray:
+        grid = np.full(shape, empty, dtype=values.dtype)
+        grid.reshape(-1)[cell[order]] = values[order]
+        return grid
+
+    held = lay(np.ones(len(panel), dtype=bool), False)
+    values = {name: panel[name].to_numpy(dtype=float, na_value=np.nan) for name in factors}
+    grids = {name: lay(np.where(np.isfinite(column), column, np.nan), np.nan) for name, column in values.items()}
+    observed = lay(panel["observed"].to_numpy() > 0, False)
+    days = calendar[first : first + shape[0]]
+    return Cells(days, names, held, observed, grids, len(panel), int(moved.sum()), len(panel) - int(held.sum()))
+
+
+def draw_stocks(
+    cells: Cells, prices: pd.DataFrame, universe: pd.DataFrame, *, horizons: Sequence[int], entry: str, quantiles: int,
+    neutralize: str | None, **options: Any,
+) -> Setting:  # fmt: skip
+    """Outcomes of each stock, with what was known of it: industry, size and past returns."""
+    outcomes = measure_outcomes(
+        prices, cells.days, cells.names, horizons=horizons, entry=entry, universe=universe, **options
+    )
+    known = measure_exposures(prices, universe, cells.days, cells.names, **options)
+    size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
+    classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
+    controls = [known.return_1, known.return_5, known.return_20, known.turnover, known.log_circ_mv]
+    sample = Sample(_tell_markets(outcomes), classes, known.log_circ_mv, controls, quantiles, neutralize)
+    return _set(sample, outcomes, cells)
+
+
+def draw_industries(
+    cells: Cells, prices: pd.DataFrame, universe: pd.DataFrame, *, horizons: Sequence[int], entry: str, quantiles: int,
+    **options: Any,
+) -> Setting:  # fmt: skip
+    """Capitalisation-weighted outcomes of each industry, of which nothing else is known."""
+    outcomes = measure_industries(
+        prices, universe, cells.days, cells.names, horizons=horizons, entry=entry, **options
+    )
+    return _set(Sample(_tell_markets(outcomes), {}, np.full(cells.held.shape, np.nan), [], quantiles), outcomes, cells)
+
+
+def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:
+    either = outcomes.can_buy & outcomes.can_sell
+    return {
+        horizon: Market(
+            earned=np.where(either, earned, np.nan), bought=np.where(outcomes.can_buy, earned, np.nan),
+            sold=np.where(outcomes.can_sell, earned, np.nan), naive=outcomes.naive[horizon],
+        )
+        for horizon, earned in outcomes.returns.items()
+    }  # fmt: skip
+
+
+def _set(sample: Sample, outcomes: Outcomes, cells: Cells) -> Setting:
+    notes = {horizon: _count_notes(outcomes.notes[horizon], cells.held) for horizon in sample.markets}
+    return Setting(sample, dict(outcomes.reasons), notes)
+
+
+def _count_notes(notes: np.ndarray, held: np.ndarray) -> dict[str, int]:
+    counts = np.bincount(notes[held], minlength=len(NOTES))
+    return {name: int(count) for name, count in zip(NOTES, counts, strict=True) if name and count}
+
+
+def fingerprint(frame: pd.DataFrame) -> str:
+    """Twelve digits that change with any name, value or row of a table."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for name in frame.columns:
+        digest.update(str(name).encode())
+        values = frame[name]
+        if not isinstance(values.dtype, np.dtype) or values.dtype == object:
+            numbers, texts = pd.factorize(values)
+            digest.update("\n".join(map(str, texts)).encode())
+            values = pd.Series(numbers)
+        digest.update(np.ascontiguousarray(values.to_numpy()).view(np.uint8).data)
+    return digest.hexdigest()[:12]
+
+
+def split_sessions(
+    days: pd.DatetimeIndex, through: pd.Timestamp | None, calendar: pd.DatetimeIndex
+) -> Mapping[str, np.ndarray]:
+    """Which sessions make up each sample: all, and in and out of what the tagger was trained on.
+
+    In are those whose window may hold news of ``through`` or before: whose predecessor is not after it.
+    """
+    samples = {"all": np.ones(len(days), dtype=bool)}
+    if through is None:
+        return samples
+    place = session_numbers(days, sessions=calendar)
+    before = calendar.to_numpy()[np.maximum(place - 1, 0)]
+    inside = (before <= np.datetime64(through)) | (place == 0)
+    return samples | {"in": inside, "out": ~inside} if inside.any() else samples
