@@ -1,29 +1,251 @@
 """Forward returns and tradability: the one place that reads the future.
 
-Everything is laid out as calendar sessions by codes, so that a horizon counts sessions of the calendar
-and a session without a price is a gap, never a row to skip. Returns are compounded from ratios within
-one session (``close/open``) and to the exchange's reference price (``open/pre_close``, ``close/pre_close``),
-so that an ex-date needs no adjustment factor.
+Everything is laid out as calendar sessions by codes (`newsfactor.grids`), so that a horizon counts sessions of
+the calendar and a session without a price is a gap, never a row to skip.
+
+The rules. An entry is barred if the code is not in the universe, suspended, without a price or listed less than
+60 sessions, for a long also at the upper price limit and for a short at the lower one, both at the auction itself.
+A holding passes a suspended session unchanged and catches up on the first one after it; a session without any row
+is a hole in the data, and what would pass it is not known. An exit that cannot be sold, suspended or at the lower
+limit at the exit auction, is carried to the first such auction that can. (That of a short at the upper limit is
+not carried.) A code whose rows end at least 20 sessions before the last of the whole table was delisted, and a
+holding then counts at its last close; one whose rows ended later may just be late, and its outcome is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from newsfactor.errors import InvalidValueError
+from newsfactor.grids import Compounded, Market, compound, find_start, place_rows, read_market, spread_industries
 from newsfactor.schema import DATE_TYPE, PANEL_BY_INDUSTRY, PANEL_BY_STOCK, PRICES, TIMEZONE, UNIVERSE, check
 from newsfactor.sessions import CUTOFFS, check_price_dates, check_sessions, entry_offset, session_numbers
 
 # In order of precedence: a row has the first reason that applies.
 REASONS = (
-    "beyond_data", "no_members", "not_in_universe", "suspended", "no_price", "limit_up", "limit_down",
-    "missing_session", "",
+    "beyond_data", "no_members", "not_in_universe", "suspended", "no_price", "newly_listed", "limit_up",
+    "limit_down", "missing_session", "",
 )  # fmt: skip
 NONE = REASONS.index("")
+NOTES = ("", "carried", "delisted")
+DIAGNOSTIC_CLOSE = "diagnostic_close"
 HALF_TICK = 0.005
+SEASONED = 60
+DELISTED_AFTER = 20
+_LOST = -1
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What could be entered and what it earned, as grids of ``dates`` (T) x ``codes`` (N).
+
+    Attributes
+    ----------
+    dates, codes : DatetimeIndex, Index
+        The panel's sessions, sorted, and its codes (or industries).
+    entry_dates : DatetimeIndex
+        The session of the entry auction of each date; NaT past the calendar.
+    can_buy, can_sell : array of bool
+        Whether a long, a short could be entered.
+    reason : array of int8
+        Into `REASONS`: the first bar to either, so that ``""`` is where both could be entered.
+    returns, naive : dict of int to array of float
+        By horizon, simple (0.01 = 1%). ``returns`` carries exits and counts delistings, by the rules of this
+        module; it is given wherever there is an entry price, also where the entry is barred. ``naive`` leaves at
+        the exit session's price, at a limit too, and is NaN where there is none.
+    reasons : dict of int to array of int8
+        By horizon into `REASONS`: the entry's reason, or else why ``returns`` is NaN.
+    notes : dict of int to array of int8
+        By horizon into `NOTES`: whether the exit was ``carried``, or the code ``delisted`` before it.
+    overnight, intraday : dict of int to array of float
+        By horizon what the nights and the sessions earned: (1 + overnight) (1 + intraday) = 1 + returns. Empty
+        unless asked for.
+    """
+
+    dates: pd.DatetimeIndex
+    codes: pd.Index
+    entry_dates: pd.DatetimeIndex
+    can_buy: np.ndarray
+    can_sell: np.ndarray
+    reason: np.ndarray
+    returns: Mapping[int, np.ndarray]
+    naive: Mapping[int, np.ndarray]
+    reasons: Mapping[int, np.ndarray]
+    notes: Mapping[int, np.ndarray]
+    overnight: Mapping[int, np.ndarray] = field(default_factory=dict)
+    intraday: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What the universe says of each session of the window: its members, their limits, and when each was listed."""
+
+    member: np.ndarray
+    limit_up: np.ndarray
+    limit_down: np.ndarray
+    listed: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Exits:
+    """Where on the window no long can leave (``row``, ``column``), and the row ``to`` which the holding is carried.
+
+    ``note`` (window x codes) is into `NOTES`, or `_LOST` where the data end before the exit.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    to: np.ndarray
+    note: np.ndarray
+
+    def carry(self, enter: Compounded, at_close: np.ndarray) -> Compounded:
+        """What a holding is worth when it leaves: at the exit it is carried to, a delisted one at its last close."""
+        value, unknown = enter.value.copy(), enter.unknown.copy()
+        place, note = (self.row, self.column), self.note[self.row, self.column]
+        sold = np.where(note == NOTES.index("delisted"), at_close[self.to, self.column], value[self.to, self.column])
+        unknown[place] = enter.unknown[self.to, self.column]
+        value[place] = np.where(note == _LOST, np.nan, sold)
+        return Compounded(value, unknown)
+
+
+def measure_outcomes(
+    prices: pd.DataFrame,
+    dates: pd.Series | pd.DatetimeIndex,
+    codes: pd.Series | pd.Index,
+    *,
+    cutoff: str,
+    horizons: Sequence[int] = (1, 5, 10, 20),
+    entry: str = "next_open",
+    universe: pd.DataFrame | None = None,
+    sessions: pd.DatetimeIndex | None = None,
+    adjusted: bool = False,
+    parts: bool = False,
+) -> Outcomes:
+    """What every code earned from every date, from the first auction that a cell of that cutoff could reach.
+
+    Open to open over h sessions from the entry session e is the product over t = e..e+h-1 of
+    ``close[t]/open[t] * open[t+1]/pre_close[t+1]``; close to close is the product over t = e+1..e+h of
+    ``close[t]/pre_close[t]``. What else happens on the way is in this module's first lines.
+
+    Parameters
+    ----------
+    prices : PRICES
+        In yuan, raw, in any order; codes may be categories. The last date of the whole table is where the
+        data end: an exit session after it is ``beyond_data``.
+    dates, codes : sequences
+        The panel's; repeated ones count once.
+    cutoff : str
+        When the cells close (`newsfactor.sessions.CUTOFFS`).
+    horizons : sequence of int
+        In calendar sessions, each at least 1: no exit on the entry day (T+1).
+    entry : {"next_open", "next_close", "diagnostic_close"}
+        The first such auction whose order deadline is not before the cutoff. ``diagnostic_close`` is the close
+        of the cell's own date, whatever the cutoff: it cannot be traded, and nothing but a missing price bars it.
+    universe : UNIVERSE, optional
+        Without it only missing prices and an ``amount`` of 0 bar an entry, and exits know no limit. Limits are
+        those of the auction's session. A ``list_date`` that is unknown or before the calendar bars nothing.
+    sessions : DatetimeIndex, optional
+        The trading days, if not those of exchange_calendars' XSHG.
+    adjusted : bool
+        The prices are adjusted already: the last close stands for ``pre_close``. Limits in the universe must
+        then be on the same scale.
+    parts : bool
+        Also what nights and sessions earned, at twice the cost.
+
+    Returns
+    -------
+    Outcomes
+        Grids of the sorted dates and the codes as given; NaN by the reasons.
+
+    Raises
+    ------
+    TableError, InvalidValueError
+        If a table or a horizon is not valid.
+    CalendarError
+        If a date of the prices or one asked for is not a session.
+    LookAheadError
+        If ``entry`` names no auction.
+    """
+    wanted, days = check_horizons(horizons), check_sessions(sessions)
+    check(prices.iloc[:1], PRICES)
+    check_price_dates(prices["date"], sessions=days)
+    asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
+    free = entry == DIAGNOSTIC_CLOSE
+    start = session_numbers(asked, sessions=days, parameter="dates") + (0 if free else entry_offset(cutoff, entry))
+    last = int(session_numbers(pd.DatetimeIndex([prices["date"].max()]), sessions=days)[0]) if len(prices) else -1
+    first = max(int(start.min(initial=last)), 0)
+    window = days[first : max(last, first) + 1]
+    rules, halted = (None, None) if universe is None else _read_rules(universe, window, names, days)
+    market = read_market(prices, place_rows(prices, PRICES, window, names), halted=halted, adjusted=adjusted)
+
+    price = market.open if entry == "next_open" else market.close
+    at_close = compound(market.close / market.reference, market.suspended)
+    enter = Compounded(at_close.value * (price / market.close), at_close.unknown)
+    exits = _keep_exits(price) if free else _find_exits(market, price, rules)
+    leave = exits.carry(enter, at_close.value)
+    span = _Span(start - first, last - first, len(names))
+    can_buy, can_sell, reason = _judge_entries(market, price, None if free else rules, span, first)
+    returns = {horizon: span.earned(enter, leave, horizon) for horizon in wanted}
+    naive = {horizon: span.earned(enter, enter, horizon) for horizon in wanted}
+    told = {horizon: span.explain(returns[horizon], reason, exits.note, horizon) for horizon in wanted}
+    nights, sessions_ = {}, {}
+    if parts:
+        night = compound(market.open / market.reference, market.suspended)
+        later = exits.carry(night, night.value)
+        for horizon in wanted:
+            nights[horizon] = np.where(np.isnan(returns[horizon]), np.nan, span.earned(night, later, horizon))
+            sessions_[horizon] = (1 + returns[horizon]) / (1 + nights[horizon]) - 1
+    return Outcomes(
+        asked, names, _entry_dates(start, days), can_buy, can_sell, reason, returns, naive,
+        {horizon: reasons for horizon, (reasons, _) in told.items()},
+        {horizon: notes for horizon, (_, notes) in told.items()}, nights, sessions_,
+    )  # fmt: skip
+
+
+def diagnostic_returns(
+    prices: pd.DataFrame,
+    dates: pd.Series | pd.DatetimeIndex,
+    codes: pd.Series | pd.Index,
+    *,
+    universe: pd.DataFrame | None = None,
+    sessions: pd.DatetimeIndex | None = None,
+    adjusted: bool = False,
+) -> dict[str, np.ndarray]:
+    """What happened on each date itself: for diagnosis only, since news of that day could not be traded on it.
+
+    Parameters
+    ----------
+    prices, dates, codes, universe, sessions, adjusted
+        As in `measure_outcomes`; of the universe only ``is_suspended`` is read.
+
+    Returns
+    -------
+    dict of str to array of float
+        Grids of the sorted dates x the codes: ``gap``, from the close before (as the exchange's reference price)
+        to the open, and ``same_day``, from the open to the close; NaN without a price.
+
+    Raises
+    ------
+    TableError, CalendarError
+        As `measure_outcomes`.
+    """
+    days = check_sessions(sessions)
+    check(prices.iloc[:1], PRICES)
+    check_price_dates(prices["date"], sessions=days)
+    asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
+    number = session_numbers(asked, sessions=days, parameter="dates")
+    first = find_start(prices, days, int(number.min(initial=len(days))), adjusted=adjusted)
+    window = days[first : int(number.max(initial=0)) + 1]
+    halted = None
+    if universe is not None:
+        halted = place_rows(universe, UNIVERSE, window, names).mark(universe["is_suspended"])
+    market = read_market(prices, place_rows(prices, PRICES, window, names), halted=halted, adjusted=adjusted)
+    rows = number - first
+    return {"gap": (market.open / market.reference)[rows] - 1, "same_day": (market.close / market.open)[rows] - 1}
 
 
 def forward_returns(
@@ -38,11 +260,7 @@ def forward_returns(
 ) -> pd.DataFrame:
     """What each cell of a panel by stock earned, from the first auction that its news could reach.
 
-    Open to open over h sessions from the entry session e is the product over t = e..e+h-1 of
-    ``close[t]/open[t] * open[t+1]/pre_close[t+1]``; close to close is the product over t = e+1..e+h of
-    ``close[t]/pre_close[t]``. A session is missing if its row or price is, if ``amount`` is 0 or if the
-    universe says ``is_suspended``. Only the entry is tested for tradability: an exit at a price limit
-    counts as done.
+    The rules are this module's, the formulas those of `measure_outcomes`.
 
     Parameters
     ----------
@@ -50,26 +268,19 @@ def forward_returns(
         In yuan, raw. The last date of the whole table is where the data end.
     panel : PANEL by stock
         All cells of one cutoff, which is read from ``known_at`` minus ``date``.
-    horizons : sequence of int
-        In calendar sessions, each at least 1: no exit on the entry day (T+1).
-    entry : {"next_open", "next_close"}
-        The first such auction whose order deadline is not before the cutoff.
-    universe : UNIVERSE, optional
-        As of the entry session. Without it only missing prices and an ``amount`` of 0 bar an entry.
-    sessions : DatetimeIndex, optional
-        The trading days, if not those of exchange_calendars' XSHG.
-    adjusted : bool
-        The prices are adjusted already: the previous session's close stands for ``pre_close``. Limits
-        in the universe must then be on the same scale.
+    horizons, entry, universe, sessions, adjusted
+        As in `measure_outcomes`.
 
     Returns
     -------
     DataFrame
-        With the panel's index and order: ``date``, ``code``, ``entry_date`` (NaT past the calendar),
-        ``tradable`` and ``reason`` of the entry, and for each h ``return_h`` (simple, 0.01 = 1%) and
-        ``reason_h``, the entry's reason or else why the return is NaN. Reasons are one of `REASONS`,
-        ``""`` if there is none. At a price limit the return is given and ``tradable`` is False.
-        Empty in, empty out.
+        With the panel's index and order: ``date``, ``code``, ``entry_date`` (NaT past the calendar), ``can_buy``
+        and ``can_sell`` (a long, a short could be entered), ``tradable`` (both), ``reason`` (the first bar to
+        either); and for each h ``return_h`` (simple, 0.01 = 1%), which carries exits that cannot be sold;
+        ``naive_h``, which does not; ``overnight_h`` and ``intraday_h``, the parts of ``return_h``; ``reason_h``,
+        the entry's reason or else why the return is NaN; ``note_h``: ``carried``, ``delisted`` or ``""``. Reasons
+        are one of `REASONS`, ``""`` if there is none. Where an entry is barred but has a price the return is
+        given all the same. Empty in, empty out.
 
     Raises
     ------
@@ -80,33 +291,69 @@ def forward_returns(
     LookAheadError
         If ``entry`` names no auction.
     """
-    wanted = check_horizons(horizons)
-    check(prices, PRICES)
     check(panel, PANEL_BY_STOCK)
-    days = check_sessions(sessions)
-    check_price_dates(prices["date"], sessions=days)
-    start = _entry_numbers(panel, entry, days)
-    last = int(session_numbers(pd.DatetimeIndex([prices["date"].max()]), sessions=days)[0]) if len(prices) else -1
-    first = max(int(start.min(initial=last)), 0)
-    window = days[first : max(min(last, int(start.max(initial=0)) + max(wanted)), first) + 1]
-    codes = pd.Index(panel["code"].unique())
-    grids = _grids(prices, universe, window, codes, adjusted)
-    row, column = np.where(start <= last, start - first, 0), codes.get_indexer(pd.Index(panel["code"]))
+    outcomes = measure_outcomes(
+        prices, panel["date"], panel["code"], cutoff=panel_cutoff(panel) if len(panel) else CUTOFFS[0],
+        horizons=horizons, entry=entry, universe=universe, sessions=sessions, adjusted=adjusted, parts=True,
+    )  # fmt: skip
+    return _gather(outcomes, panel, "code")
 
-    why = _entry_reasons(grids, entry.removeprefix("next_"), universe is not None)[row, column]
-    why[start > last] = REASONS.index("beyond_data")
-    result = _entry_columns(panel, "code", why, start, days)
-    growth, gaps = _cumulate(_log_steps(grids, entry))
-    priced = ~np.isnan(grids[entry.removeprefix("next_")])[row, column]
-    for horizon in wanted:
-        ends = start + horizon > last
-        leave = np.where(ends, row, row + horizon)
-        gap = gaps[leave, column] > gaps[row, column]
-        late = np.select([ends, gap], [REASONS.index("beyond_data"), REASONS.index("missing_session")], NONE)
-        simple = np.expm1(growth[leave, column] - growth[row, column])
-        result[f"return_{horizon}"] = np.where(priced & (late == NONE), simple, np.nan)
-        result[f"reason_{horizon}"] = _named(np.where(why == NONE, late, why))
-    return result
+
+def measure_industries(
+    prices: pd.DataFrame,
+    universe: pd.DataFrame,
+    dates: pd.Series | pd.DatetimeIndex,
+    industries: pd.Series | pd.Index,
+    *,
+    cutoff: str,
+    horizons: Sequence[int] = (1, 5, 10, 20),
+    entry: str = "next_open",
+    sessions: pd.DatetimeIndex | None = None,
+    adjusted: bool = False,
+) -> Outcomes:
+    """What every industry earned from every date: the weighted mean of its members' outcomes.
+
+    Members and weights are those of the universe on the cell's date, so that both were known: ``industry``
+    and ``circ_mv`` (of the previous close). If no member has a ``circ_mv`` that day all weigh the same;
+    otherwise members without one are left out. Members that could not be entered, or whose return is
+    NaN, are left out and the other weights scaled up: a member whose data end later is so excluded with hindsight.
+
+    Parameters
+    ----------
+    prices, universe : PRICES, UNIVERSE
+    dates, industries : sequences
+        The panel's; repeated ones count once.
+    cutoff, horizons, entry, sessions, adjusted
+        As in `measure_outcomes`.
+
+    Returns
+    -------
+    Outcomes
+        Its ``codes`` are the industries. Those without a single usable member have NaN and the reason of their
+        heaviest, ``no_members`` if they have none. ``naive`` is the mean of all members that have one. There are
+        no notes and no parts.
+
+    Raises
+    ------
+    NewsfactorError
+        As `measure_outcomes`.
+    """
+    names, stocks = pd.Index(industries).unique(), pd.Index(universe["code"].unique())
+    outcomes = measure_outcomes(
+        prices, dates, stocks, cutoff=cutoff, horizons=horizons, entry=entry, universe=universe, sessions=sessions,
+        adjusted=adjusted,
+    )  # fmt: skip
+    groups = _group_members(universe, outcomes.dates, stocks, names)
+    reason = groups.explain(outcomes.reason)
+    returns = {
+        h: groups.mean(np.where(outcomes.reasons[h] == NONE, value, np.nan)) for h, value in outcomes.returns.items()
+    }
+    return Outcomes(
+        outcomes.dates, names, outcomes.entry_dates, reason == NONE, reason == NONE, reason, returns,
+        {h: groups.mean(value) for h, value in outcomes.naive.items()},
+        {h: groups.explain(value) for h, value in outcomes.reasons.items()},
+        {h: np.zeros(reason.shape, dtype=np.int8) for h in returns},
+    )  # fmt: skip
 
 
 def industry_returns(
@@ -121,11 +368,7 @@ def industry_returns(
 ) -> pd.DataFrame:
     """What each cell of a panel by industry earned: the weighted mean of its members' forward returns.
 
-    Members and weights are those of the universe on the cell's date, so that both were known: ``industry``
-    and ``circ_mv`` (of the previous close). If no member has a ``circ_mv`` that day all weigh the same;
-    otherwise members without one are left out. Members that could not be entered, or whose return is
-    NaN, are left out and the other weights scaled up: a member that is suspended later is so excluded
-    with hindsight.
+    The rule is that of `measure_industries`.
 
     Parameters
     ----------
@@ -137,8 +380,7 @@ def industry_returns(
     Returns
     -------
     DataFrame
-        As from `forward_returns`, with ``industry`` in place of ``code``. An industry without a single
-        usable member has NaN and the reason of its heaviest member, ``no_members`` if it has none.
+        As from `forward_returns`, with ``industry`` in place of ``code`` and without the parts.
 
     Raises
     ------
@@ -146,24 +388,11 @@ def industry_returns(
         As `forward_returns`.
     """
     check(panel, PANEL_BY_INDUSTRY)
-    check(universe, UNIVERSE)
-    days = check_sessions(sessions)
-    start = _entry_numbers(panel, entry, days)
-    members = _members(universe, panel)
-    stocks = forward_returns(
-        prices, members, horizons=horizons, entry=entry, universe=universe, sessions=days, adjusted=adjusted,
+    outcomes = measure_industries(
+        prices, universe, panel["date"], panel["industry"], cutoff=panel_cutoff(panel) if len(panel) else CUTOFFS[0],
+        horizons=horizons, entry=entry, sessions=sessions, adjusted=adjusted,
     )  # fmt: skip
-    result = _entry_columns(panel, "industry", np.full(len(panel), NONE), start, days)
-    result["reason"] = _reason_of_heaviest(stocks["reason"], members, panel)
-    result["tradable"] = result["reason"] == ""
-    for horizon in check_horizons(horizons):
-        reason = stocks[f"reason_{horizon}"]
-        weight = members["weight"].where(reason == "")
-        terms = pd.DataFrame({"earned": weight * stocks[f"return_{horizon}"], "weight": weight})
-        sums = terms.groupby(members["cell"]).sum(min_count=1).reindex(range(len(panel)))
-        result[f"return_{horizon}"] = (sums["earned"] / sums["weight"]).to_numpy()
-        result[f"reason_{horizon}"] = _reason_of_heaviest(reason, members, panel)
-    return result
+    return _gather(outcomes, panel, "industry")
 
 
 def check_horizons(horizons: Sequence[int]) -> tuple[int, ...]:
@@ -191,100 +420,184 @@ def panel_cutoff(panel: pd.DataFrame) -> str:
     return found[0]
 
 
-def _entry_numbers(panel: pd.DataFrame, entry: str, days: pd.DatetimeIndex) -> np.ndarray:
-    offset = entry_offset(panel_cutoff(panel) if len(panel) else CUTOFFS[0], entry)
-    return session_numbers(panel["date"], sessions=days, parameter="panel['date']") + offset
+@dataclass(frozen=True)
+class _Span:
+    """The rows of the window at which the dates are entered, ascending, and its last row with data."""
+
+    start: np.ndarray
+    last: int
+    n_codes: int
+
+    def rows(self, horizon: int) -> tuple[slice | np.ndarray, slice | np.ndarray]:
+        """The rows of entry and of exit of those dates whose exit the data reach."""
+        start = self.start[: int(np.searchsorted(self.start, self.last - horizon, side="right"))]
+        if len(start) and start[-1] - start[0] == len(start) - 1:  # a slice is not copied
+            low, high = int(start[0]), int(start[-1]) + 1
+            return slice(low, high), slice(low + horizon, high + horizon)
+        return start, start + horizon
+
+    def spread(self, part: np.ndarray, fill: float) -> np.ndarray:
+        """The part as the first dates of all of them."""
+        grid = np.full((len(self.start), self.n_codes), fill, dtype=part.dtype)
+        grid[: len(part)] = part
+        return grid
+
+    def earned(self, enter: Compounded, leave: Compounded, horizon: int) -> np.ndarray:
+        """Simple returns of every date, NaN if a step on the way is not known."""
+        entries, exits = self.rows(horizon)
+        part = leave.value[exits] / enter.value[entries]
+        part -= 1
+        part[leave.unknown[exits] != enter.unknown[entries]] = np.nan
+        return self.spread(part, np.nan)
+
+    def explain(
+        self, returns: np.ndarray, reason: np.ndarray, note: np.ndarray, horizon: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Why the returns are NaN or what was done for them: the reasons and the notes."""
+        at_exit = self.spread(note[self.rows(horizon)[1]], _LOST)
+        lost = np.isnan(returns)
+        late = np.full(reason.shape, NONE, dtype=np.int8)
+        late[lost] = REASONS.index("missing_session")
+        late[at_exit == _LOST] = REASONS.index("beyond_data")
+        at_exit[lost] = 0
+        return np.where(reason == NONE, late, reason), at_exit
 
 
-def _entry_columns(
-    panel: pd.DataFrame, name: str, why: np.ndarray, start: np.ndarray, days: pd.DatetimeIndex
-) -> pd.DataFrame:
-    result = panel[["date", name]].copy()
+def _read_rules(
+    universe: pd.DataFrame, window: pd.DatetimeIndex, codes: pd.Index, days: pd.DatetimeIndex
+) -> tuple[_Rules, np.ndarray]:
+    """The rules, and where a suspension is known."""
+    places = place_rows(universe, UNIVERSE, window, codes)
+    never = np.iinfo(np.int64).max
+    dates = universe["list_date"].to_numpy(dtype=DATE_TYPE)[places.inside]
+    earliest = np.full(len(codes), never)
+    np.minimum.at(earliest, places.cell % max(len(codes), 1), np.where(np.isnat(dates), never, dates.view(np.int64)))
+    listed = np.searchsorted(days.asi8, earliest).astype(float)
+    listed[(earliest == never) | (earliest < days.asi8[0])] = -np.inf
+    up, down = places.spread(universe["limit_up"]), places.spread(universe["limit_down"])
+    return _Rules(places.mark(), up, down, listed), places.mark(universe["is_suspended"])
+
+
+def _judge_entries(
+    market: Market, price: np.ndarray, rules: _Rules | None, span: _Span, first: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether a long and a short could be entered on each date, and the first reason why not."""
+    entries = span.rows(0)[0]
+    price, halted = price[entries], market.suspended[entries]
+    bars = {"suspended": halted, "no_price": np.isnan(price)}
+    up = down = np.zeros(price.shape, dtype=bool)
+    if rules is not None:
+        number = first + span.start[: len(price)]
+        bars = {"not_in_universe": ~rules.member[entries]} | bars
+        bars["newly_listed"] = number[:, None] - rules.listed < SEASONED
+        up, down = price > rules.limit_up[entries] - HALF_TICK, price < rules.limit_down[entries] + HALF_TICK
+    reason = np.full(price.shape, NONE, dtype=np.int8)
+    # The first in order of precedence is written last.
+    for name, bar in reversed(list({**bars, "limit_up": up, "limit_down": down}.items())):
+        reason[bar] = REASONS.index(name)
+    barred = np.logical_or.reduce(list(bars.values()))
+    can_buy, can_sell = (span.spread(~(barred | limit), False) for limit in (up, down))
+    return can_buy, can_sell, span.spread(reason, REASONS.index("beyond_data"))
+
+
+def _find_exits(market: Market, price: np.ndarray, rules: _Rules | None) -> _Exits:
+    """Carry what cannot be sold to the first price that can, or to the last close of a code that was delisted."""
+    sellable = ~np.isnan(price)
+    if rules is not None:
+        sellable &= ~(price < rules.limit_down + HALF_TICK)
+    count = len(price)
+    final = np.where(market.present.any(axis=0), count - 1 - np.argmax(market.present[::-1], axis=0), -1)
+    delisted = (final >= 0) & (final < count - DELISTED_AFTER)
+    ahead = np.where(sellable, np.arange(count, dtype=np.int32)[:, None], count)
+    ahead = np.minimum.accumulate(ahead[::-1], axis=0)[::-1]
+    row, column = np.nonzero(~sellable)
+    to = ahead[row, column]
+    ended = to == count
+    to = np.where(ended, final[column], to)
+    note = np.zeros(price.shape, dtype=np.int8)
+    note[row, column] = np.select([~ended, delisted[column]], [NOTES.index("carried"), NOTES.index("delisted")], _LOST)
+    return _Exits(row, column, to, note)
+
+
+def _keep_exits(price: np.ndarray) -> _Exits:
+    nowhere = np.zeros(0, dtype=np.int64)
+    return _Exits(nowhere, nowhere, nowhere, np.zeros(price.shape, dtype=np.int8))
+
+
+def _entry_dates(start: np.ndarray, days: pd.DatetimeIndex) -> pd.DatetimeIndex:
     entered = days.to_numpy()[np.minimum(start, len(days) - 1)]
-    result["entry_date"] = np.where(start < len(days), entered, np.datetime64("NaT")).astype(DATE_TYPE)
-    result["tradable"] = why == NONE
-    result["reason"] = _named(why)
+    return pd.DatetimeIndex(np.where(start < len(days), entered, np.datetime64("NaT"))).as_unit("us")
+
+
+def _gather(outcomes: Outcomes, panel: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The grids at the rows of a panel."""
+    row = outcomes.dates.get_indexer(pd.DatetimeIndex(panel["date"]).as_unit("us"))
+    at = row, outcomes.codes.get_indexer(pd.Index(panel[name]))
+    result = panel[["date", name]].copy()
+    result["entry_date"] = outcomes.entry_dates.to_numpy()[row]
+    result["can_buy"], result["can_sell"] = outcomes.can_buy[at], outcomes.can_sell[at]
+    result["tradable"] = result["can_buy"] & result["can_sell"]
+    result["reason"] = _named(outcomes.reason[at], REASONS)
+    for horizon in outcomes.returns:
+        result[f"return_{horizon}"], result[f"naive_{horizon}"] = (
+            outcomes.returns[horizon][at],
+            outcomes.naive[horizon][at],
+        )
+        if outcomes.overnight:
+            result[f"overnight_{horizon}"] = outcomes.overnight[horizon][at]
+            result[f"intraday_{horizon}"] = outcomes.intraday[horizon][at]
+        result[f"reason_{horizon}"] = _named(outcomes.reasons[horizon][at], REASONS)
+        result[f"note_{horizon}"] = _named(outcomes.notes[horizon][at], NOTES)
     return result
 
 
-def _named(numbers: np.ndarray) -> pd.Categorical[str]:
-    # Categories, because five columns of strings over a market's history would cost gigabytes.
-    return pd.Categorical.from_codes(numbers.astype(np.int8), categories=pd.Index(REASONS))
+def _named(numbers: np.ndarray, names: Sequence[str]) -> pd.Categorical[str]:
+    # Categories, because columns of strings over a market's history would cost gigabytes.
+    return pd.Categorical.from_codes(numbers, categories=pd.Index(names))
 
 
-def _spread(
-    frame: pd.DataFrame, names: Sequence[str], days: pd.DatetimeIndex, codes: pd.Index
-) -> dict[str, np.ndarray]:
-    """Columns of a long table as arrays (days x codes), NaN where there is no row."""
-    row = days.get_indexer(pd.DatetimeIndex(frame["date"]).as_unit("us"))
-    column = codes.get_indexer(pd.Index(frame["code"]))
-    inside = (row >= 0) & (column >= 0)
-    grids = {}
-    for name in names:
-        grids[name] = np.full((len(days), len(codes)), np.nan)
-        grids[name][row[inside], column[inside]] = frame[name].to_numpy(dtype=float, na_value=np.nan)[inside]
-    return grids
+@dataclass(frozen=True)
+class _Groups:
+    """The members of each cell of a panel by industry: flat ``cell`` of each flat ``stock``, with its weight."""
+
+    shape: tuple[int, int]
+    stock: np.ndarray
+    cell: np.ndarray
+    weight: np.ndarray
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """The weighted means of the members' values that are known."""
+        value = values.reshape(-1)[self.stock]
+        weight, value = np.where(np.isnan(value), 0.0, self.weight), np.nan_to_num(value)
+        size = self.shape[0] * self.shape[1]
+        total = np.bincount(self.cell, weight, minlength=size)
+        earned = np.bincount(self.cell, weight * value, minlength=size)
+        means: np.ndarray = np.divide(earned, total, out=np.full(size, np.nan), where=total > 0)
+        return means.reshape(self.shape)
+
+    def explain(self, reasons: np.ndarray) -> np.ndarray:
+        """No reason if any member is usable, else the heaviest member's; ``no_members`` if there is none."""
+        reason = reasons.reshape(-1)[self.stock]
+        usable = np.zeros(self.shape[0] * self.shape[1], dtype=bool)
+        usable[self.cell[reason == NONE]] = True
+        result = np.where(usable, NONE, REASONS.index("no_members")).astype(np.int8)
+        rest = np.flatnonzero(~usable[self.cell])
+        # Written in ascending order of weight: the heaviest stays, of equal ones the first.
+        rest = rest[::-1][np.argsort(self.weight[rest[::-1]], kind="stable")]
+        result[self.cell[rest]] = reason[rest]
+        return result.reshape(self.shape)
 
 
-def _grids(
-    prices: pd.DataFrame, universe: pd.DataFrame | None, days: pd.DatetimeIndex, codes: pd.Index, adjusted: bool
-) -> dict[str, np.ndarray]:
-    """Prices that were traded at (else NaN), ``suspended``, and the universe's limits."""
-    grids = _spread(prices, ("open", "close", "pre_close", "amount"), days, codes)
-    suspended = grids.pop("amount") == 0
-    if universe is not None:
-        check(universe, UNIVERSE)
-        known = _spread(universe, ("is_suspended", "limit_up", "limit_down"), days, codes)
-        suspended |= known["is_suspended"] == 1
-        grids |= known
-    for name in ("open", "close", "pre_close"):
-        grids[name][suspended | ~(grids[name] > 0)] = np.nan
-    if adjusted:
-        grids["pre_close"] = np.vstack([np.full((1, len(codes)), np.nan), grids["close"][:-1]])
-    return grids | {"suspended": suspended}
-
-
-def _entry_reasons(grids: dict[str, np.ndarray], side: str, has_universe: bool) -> np.ndarray:
-    """The number of the reason that bars an entry on each session, by code."""
-    price = grids[side]
-    bars = {"suspended": grids["suspended"], "no_price": np.isnan(price)}
-    if has_universe:
-        bars = {"not_in_universe": np.isnan(grids["is_suspended"])} | bars
-        bars["limit_up"] = price > grids["limit_up"] - HALF_TICK
-        bars["limit_down"] = price < grids["limit_down"] + HALF_TICK
-    return np.select(list(bars.values()), [REASONS.index(name) for name in bars], NONE)
-
-
-def _log_steps(grids: dict[str, np.ndarray], entry: str) -> np.ndarray:
-    """The log return from the session before to each session, between prices of the entry's kind."""
-    if entry == "next_close":
-        close: np.ndarray = np.log(grids["close"] / grids["pre_close"])
-        return close
-    intraday: np.ndarray = np.log(grids["close"] / grids["open"])
-    overnight: np.ndarray = np.log(grids["open"] / grids["pre_close"])
-    overnight[1:] += intraday[:-1]
-    return overnight
-
-
-def _cumulate(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Running sums of the steps, and running counts of those that are missing."""
-    missing = np.isnan(steps)
-    return np.cumsum(np.where(missing, 0.0, steps), axis=0), np.cumsum(missing, axis=0)
-
-
-def _members(universe: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
-    """The stocks of each industry cell as a panel by stock, with ``cell`` (position) and ``weight``."""
-    cells = panel[["date", "industry", "known_at"]].assign(cell=np.arange(len(panel)))
-    members = universe[["date", "code", "industry", "circ_mv"]].merge(cells, on=["date", "industry"])
-    value = members["circ_mv"].where(members["circ_mv"] > 0)
-    unknown = value.groupby(members["cell"]).transform("count") == 0
-    members = members.assign(weight=value.mask(unknown, 1.0), observed=1.0, n_news=0)
-    return members[members["weight"].notna()].reset_index(drop=True)
-
-
-def _reason_of_heaviest(reason: pd.Series, members: pd.DataFrame, panel: pd.DataFrame) -> pd.Categorical[str]:
-    """No reason if any member is usable, else the heaviest member's; ``no_members`` if there is none."""
-    ranked = pd.DataFrame({"cell": members["cell"], "lost": reason != "", "weight": -members["weight"]})
-    ranked = ranked.assign(number=reason.cat.codes).sort_values(["lost", "weight"], kind="stable")
-    number = ranked.groupby("cell")["number"].first().reindex(range(len(panel)), fill_value=REASONS.index("no_members"))
-    return _named(number.to_numpy())
+def _group_members(universe: pd.DataFrame, dates: pd.DatetimeIndex, stocks: pd.Index, industries: pd.Index) -> _Groups:
+    places = place_rows(universe, UNIVERSE, dates, stocks)
+    number, names = spread_industries(universe, places)
+    own = np.append(industries.get_indexer(names), -1)[number]
+    stock = np.flatnonzero(own >= 0)
+    cell = (np.arange(len(dates))[:, None] * len(industries) + own).reshape(-1)[stock]
+    value = places.spread(universe["circ_mv"]).reshape(-1)[stock]
+    value = np.where(value > 0, value, np.nan)
+    known = np.zeros(len(dates) * len(industries), dtype=bool)
+    known[cell[~np.isnan(value)]] = True
+    weight = np.where(known[cell], value, 1.0)
+    kept = ~np.isnan(weight)
+    return _Groups((len(dates), len(industries)), stock[kept], cell[kept], weight[kept])

@@ -66,9 +66,11 @@ def test_a_price_limit_at_the_entry_auction_bars_it():
     prices, universe = by_hand()
     first = forward_returns(prices, cells(), universe=universe, horizons=(1,)).set_index("code")
     assert first.loc["C", ["tradable", "reason", "reason_1"]].tolist() == [False, "limit_up", "limit_up"]
-    assert first.loc["C", "return_1"] == pytest.approx(9.9 / 11 - 1, abs=1e-12)
+    assert first.loc["C", "naive_1"] == pytest.approx(9.9 / 11 - 1, abs=1e-12)
+    assert first.loc["C", ["can_buy", "can_sell"]].tolist() == [False, True]
     second = forward_returns(prices, cells(1), universe=universe, horizons=(1,)).set_index("code")
     assert second.loc["C", "reason"] == "limit_down"
+    assert second.loc["C", ["can_buy", "can_sell", "tradable"]].tolist() == [True, False, False]
     assert second.loc["D", "tradable"]
     at_close = forward_returns(prices, cells(1), universe=universe, horizons=(1,), entry="next_close").set_index("code")
     assert at_close.loc["C", "tradable"]  # 10.0 lies between the limits
@@ -104,13 +106,19 @@ def test_every_bar_to_an_entry_has_its_reason(change, reason):
     assert np.isnan(got["return_1"]) == (change != "out")
 
 
-def test_a_suspension_or_an_idle_day_inside_the_horizon_is_a_missing_session():
+def test_a_suspended_session_is_held_through_and_a_session_without_a_row_is_not():
     prices, universe = by_hand()
     universe.loc[(universe["code"] == "D") & (universe["date"] == DAYS[1]), "is_suspended"] = True
+    prices.loc[(prices["code"] == "D") & (prices["date"] == DAYS[2]), "pre_close"] = 5.1
     prices.loc[(prices["code"] == "A") & (prices["date"] == DAYS[1]), "amount"] = 0
-    got = forward_returns(prices, cells(codes="AD"), universe=universe, horizons=(1, 2))
-    assert (got[["reason_1", "reason_2"]].astype(str) == "missing_session").all(axis=None)
-    assert got[["return_1", "return_2"]].isna().all(axis=None)
+    prices.loc[(prices["code"] == "A") & (prices["date"] == DAYS[2]), "pre_close"] = 10.5 / 2
+    got = forward_returns(prices, cells(codes="ABD"), universe=universe, horizons=(2,)).set_index("code")
+    # A, ex on the day it comes back: 10 to the close of 10.5, then 6 on the reference price of 5.25.
+    assert got.loc["A", "return_2"] == pytest.approx(1.05 * 6 / 5.25 - 1, abs=1e-12)
+    assert got.loc["D", "return_2"] == pytest.approx(5.1 / 5 * 5.4 / 5.1 - 1, abs=1e-12)
+    assert got.loc["D", "naive_2"] == got.loc["D", "return_2"]
+    assert got.loc["B", "reason_2"] == "missing_session"
+    assert got.loc["B", ["return_2", "naive_2"]].isna().all()
 
 
 @pytest.mark.parametrize(
