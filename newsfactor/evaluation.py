@@ -43,6 +43,7 @@ def evaluate(
     quantiles: int = 5,
     neutralize: str | None = None,
     entry: str = "next_open",
+    min_names: int = MIN_NAMES,
     cost: float = 0.00075,
     max_loss: float = 0.5,
     sessions: pd.DatetimeIndex | None = None,
@@ -52,7 +53,7 @@ def evaluate(
     """Test the factors of a panel against the returns that could be had after they were known.
 
     A row counts for a factor and a horizon if the factor is present, the entry was tradable on either side, the return
-    is known and at least 20 such rows share its session. Rows that are dated on a closed day are moved to the next
+    is known and at least ``min_names`` such rows share its session. Rows that are dated on a closed day are moved to the next
     session, and counted. Means are tested by the equal-weighted cosine test (`newsfactor.statistics.assess_means`);
     q is the false-discovery rate over all factors, horizons and subsets together. With
     ``panel.attrs["trained_through"]`` results are also split there: a session is out of sample only if the whole window
@@ -77,6 +78,8 @@ def evaluate(
         factor as it is against returns less their industry's mean (alphalens' ``group_adjust``). Stocks only.
     entry : {"next_open", "next_close", "diagnostic_close"}
         As in `forward_returns`.
+    min_names : int
+        Names that a session needs, of industries too, for a figure.
     cost : float
         Commission and slippage of one purchase or sale, as a share of its value; dated stamp duty on sales comes on top.
     max_loss : float
@@ -104,15 +107,14 @@ def evaluate(
     key, table = ("code", PANEL_BY_STOCK) if "code" in panel.columns else ("industry", PANEL_BY_INDUSTRY)
     check(panel, table)
     names, wanted = _check_factors(panel, factors, table.columns), check_horizons(horizons)
-    _check_options(quantiles, neutralize, cost, max_loss, key)
+    _check_options(quantiles, neutralize, min_names, cost, max_loss, key)
     calendar = check_sessions(sessions)
     cutoff = panel_cutoff(panel)
     cells = draw_cells(panel, key, names, calendar)
     draw = draw_stocks if key == "code" else draw_industries
     options: dict[str, Any] = {"cutoff": cutoff, "sessions": calendar, "adjusted": adjusted}
-    setting = draw(
-        cells, prices, universe, horizons=wanted, entry=entry, quantiles=quantiles, neutralize=neutralize, **options
-    )
+    judging = {"quantiles": quantiles, "min_names": min_names, "neutralize": neutralize}
+    setting = draw(cells, prices, universe, horizons=wanted, entry=entry, judging=judging, **options)
     modes = {name: None if neutralize else find_mode(values, quantiles) for name, values in cells.factors.items()}
     daily, traits = measure(setting.sample, {name: Factor(cells.factors[name], modes[name]) for name in names})
     through = _trained_through(panel)
@@ -131,7 +133,7 @@ def evaluate(
     settings = {
         "by": "stock" if key == "code" else key, "cutoff": cutoff, "entry": entry, "horizons": wanted,
         "quantiles": quantiles, "buckets": {name: _bucket_rule(mode) for name, mode in modes.items()},
-        "neutralize": neutralize, "cost": cost, "max_loss": max_loss, "adjusted": adjusted, "min_names": MIN_NAMES,
+        "neutralize": neutralize, "cost": cost, "max_loss": max_loss, "adjusted": adjusted, "min_names": min_names,
         "rows": cells.rows, "moved_rows": cells.moved, "superseded_rows": cells.superseded,
         "exits": {horizon: notes for horizon, notes in setting.notes.items() if notes},
         "refused": sorted(refused), "sessions": int(cells.held.any(axis=1).sum()), "samples": tuple(samples), "evidence": evidence,
@@ -146,7 +148,7 @@ def evaluate(
         placebo=_refuse(run_placebos(setting, traits, kept, seed=seed), refused),
         portfolios=_refuse(summarise_portfolios(daily, traits, cells, kept, cost=cost), refused),
         quantile_returns=_refuse(summarise_quantiles(quantile_daily), refused), quantile_daily=quantile_daily,
-        ic=list_daily(daily, cells), coverage=coverage, diagnostics=measure_diagnostics(same_day, cells, kept),
+        ic=list_daily(daily, cells), coverage=coverage, diagnostics=measure_diagnostics(same_day, cells, kept, min_names=min_names),
         settings=settings,
     )  # fmt: skip
 
@@ -161,12 +163,16 @@ def _check_factors(panel: pd.DataFrame, factors: Sequence[str] | None, frame: Ma
     return names
 
 
-def _check_options(quantiles: int, neutralize: str | None, cost: float, max_loss: float, key: str) -> None:
+def _check_options(
+    quantiles: int, neutralize: str | None, min_names: int, cost: float, max_loss: float, key: str
+) -> None:
     if not isinstance(quantiles, int | np.integer) or not 2 <= quantiles <= 100:
         raise InvalidValueError("quantiles", quantiles, "must be a whole number from 2 to 100")
     if neutralize not in NEUTRALIZE or (neutralize and key == "industry"):
         allowed = NEUTRALIZE if key == "code" else (None,)
         raise InvalidValueError("neutralize", neutralize, f"must be one of {', '.join(map(repr, allowed))}", f"a panel by {key}")
+    if not isinstance(min_names, int | np.integer) or min_names < 3:
+        raise InvalidValueError("min_names", min_names, "must be a whole number of at least 3")
     if not 0 <= cost < 1:
         raise InvalidValueError("cost", cost, "must be a share of the value traded, from 0 to 1")
     if not 0 < max_loss <= 1:

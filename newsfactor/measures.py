@@ -62,6 +62,7 @@ class Sample:
     log_circ_mv: np.ndarray
     controls: Sequence[np.ndarray]
     quantiles: int
+    min_names: int = MIN_NAMES
     neutralize: str | None = None
 
 
@@ -239,7 +240,7 @@ def _measure_one(
     mask = own.mask & np.isfinite(returns.values)
     factor, outcome = own.on(mask), returns.on(mask)
     n = mask.sum(axis=1)
-    enough = n >= MIN_NAMES
+    enough = n >= sample.min_names
     rank_ic = np.where(enough, correlate_rows(factor.ranks, outcome.ranks), np.nan)
     both = mask & rest.mask
     incremental = correlate_rows(rest.on(both).ranks, returns.on(both).ranks)
@@ -254,8 +255,8 @@ def _measure_one(
     return Daily(
         ic=np.where(enough, correlate_rows(np.where(mask, own.values, np.nan), returns.values), np.nan),
         rank_ic=rank_ic,
-        naive_rank_ic=_correlate_naive(own.values, market.naive, returns.values, mask, rank_ic),
-        incremental_rank_ic=np.where(both.sum(axis=1) >= MIN_NAMES, incremental, np.nan),
+        naive_rank_ic=_correlate_naive(own.values, market.naive, returns.values, mask, rank_ic, sample.min_names),
+        incremental_rank_ic=np.where(both.sum(axis=1) >= sample.min_names, incremental, np.nan),
         n_names=n, bucket_return=means, bucket_names=held, mean_return=covered,
         long_excess=_mean(np.where(buckets == sample.quantiles - 1, market.bought, np.nan)) - covered,
         short_excess=_mean(np.where(buckets == 0, market.sold, np.nan)) - covered,
@@ -265,7 +266,7 @@ def _measure_one(
 
 
 def _correlate_naive(
-    values: np.ndarray, naive: np.ndarray, earned: np.ndarray, mask: np.ndarray, rank_ic: np.ndarray
+    values: np.ndarray, naive: np.ndarray, earned: np.ndarray, mask: np.ndarray, rank_ic: np.ndarray, least: int
 ) -> np.ndarray:
     """The RankIC with every known return; where it differs from the tradable one in no name, that one."""
     known = np.isfinite(values) & np.isfinite(naive)
@@ -273,7 +274,7 @@ def _correlate_naive(
     result = rank_ic.copy()
     kept = known[rows]
     x, y = (rank_rows(np.where(kept, part[rows], np.nan)).ranks for part in (values, naive))
-    result[rows] = np.where(kept.sum(axis=1) >= MIN_NAMES, correlate_rows(x, y), np.nan)
+    result[rows] = np.where(kept.sum(axis=1) >= least, correlate_rows(x, y), np.nan)
     return result
 
 

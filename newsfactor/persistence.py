@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from newsfactor.measures import Traits
-from newsfactor.statistics import MIN_NAMES
 
 
 def measure_turnover(traits: Traits, *, bucket: int, lag: int, held: np.ndarray) -> np.ndarray:
@@ -32,7 +31,7 @@ def measure_autocorrelation(traits: Traits, *, lag: int) -> np.ndarray:
     return result
 
 
-def measure_decay(traits: Traits, outcome: np.ndarray, *, lag: int) -> np.ndarray:
+def measure_decay(traits: Traits, outcome: np.ndarray, *, lag: int, min_names: int) -> np.ndarray:
     """The correlation of each session's ranks with the ranks of what was earned ``lag`` sessions later.
 
     ``outcome`` holds standard scores of ranks, NaN where nothing is known.
@@ -43,7 +42,7 @@ def measure_decay(traits: Traits, outcome: np.ndarray, *, lag: int) -> np.ndarra
         later, scores = outcome[lag:], traits.scores[:upto]
         both = (traits.buckets[:upto] >= 0) & np.isfinite(later)
         value = _correlate_scores(scores, np.nan_to_num(later), both)
-        result[:upto] = np.where(both.sum(axis=1) >= MIN_NAMES, value, np.nan)
+        result[:upto] = np.where(both.sum(axis=1) >= min_names, value, np.nan)
     return result
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
-from newsfactor.statistics import placebo_p
+from newsfactor.resampling import placebo_p
 
 LEAST_DRAWS = 1000
 

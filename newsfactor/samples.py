@@ -74,10 +74,10 @@ def draw_cells(panel: pd.DataFrame, key: str, factors: Sequence[str], calendar: 
 
 
 def draw_stocks(
-    cells: Cells, prices: pd.DataFrame, universe: pd.DataFrame, *, horizons: Sequence[int], entry: str, quantiles: int,
-    neutralize: str | None, **options: Any,
+    cells: Cells, prices: pd.DataFrame, universe: pd.DataFrame, *, horizons: Sequence[int], entry: str,
+    judging: Mapping[str, Any], **options: Any,
 ) -> Setting:  # fmt: skip
-    """Outcomes of each stock, with what was known of it: industry, size and past returns."""
+    """Outcomes of each stock, with what was known of it: industry, size and past returns; ``judging`` goes to the sample."""
     outcomes = measure_outcomes(
         prices, cells.days, cells.names, horizons=horizons, entry=entry, universe=universe, **options
     )
@@ -85,19 +85,19 @@ def draw_stocks(
     size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
     classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
     controls = [known.return_1, known.return_5, known.return_20, known.turnover, known.log_circ_mv]
-    sample = Sample(_tell_markets(outcomes), classes, known.log_circ_mv, controls, quantiles, neutralize)
+    sample = Sample(_tell_markets(outcomes), classes, known.log_circ_mv, controls, **judging)
     return _set(sample, outcomes, cells)
 
 
 def draw_industries(
-    cells: Cells, prices: pd.DataFrame, universe: pd.DataFrame, *, horizons: Sequence[int], entry: str, quantiles: int,
-    **options: Any,
+    cells: Cells, prices: pd.DataFrame, universe: pd.DataFrame, *, horizons: Sequence[int], entry: str,
+    judging: Mapping[str, Any], **options: Any,
 ) -> Setting:  # fmt: skip
     """Capitalisation-weighted outcomes of each industry, of which nothing else is known."""
     outcomes = measure_industries(
         prices, universe, cells.days, cells.names, horizons=horizons, entry=entry, **options
     )
-    return _set(Sample(_tell_markets(outcomes), {}, np.full(cells.held.shape, np.nan), [], quantiles), outcomes, cells)
+    return _set(Sample(_tell_markets(outcomes), {}, np.full(cells.held.shape, np.nan), [], **judging), outcomes, cells)
 
 
 def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:

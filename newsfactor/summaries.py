@@ -12,9 +12,10 @@ from newsfactor.cross_sections import correlate_rows, rank_rows
 from newsfactor.measures import Daily, Sample, Traits
 from newsfactor.persistence import measure_autocorrelation, measure_decay, measure_turnover
 from newsfactor.placebo import Placebo, draw_orders, exchange_names, shift_dates, transform
+from newsfactor.resampling import block_bootstrap
 from newsfactor.returns import REASONS
 from newsfactor.samples import Cells, Setting
-from newsfactor.statistics import MIN_NAMES, assess_means, block_bootstrap, false_discovery
+from newsfactor.statistics import assess_means, false_discovery
 
 Key = tuple[str, int]
 DECAY_LAGS = (0, 1, 2, 3, 4, 5, 9, 14, 19)
@@ -83,13 +84,19 @@ def summarise_subsets(daily: Mapping[Key, Daily], sample: Sample, cells: Cells, 
     return pd.DataFrame(rows).join(tests[list(names)].rename(columns=names).reset_index(drop=True))
 
 
-def correct_for_number(summary: pd.DataFrame, subsets: pd.DataFrame, evidence: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Add the false-discovery q of every test together: RankIC, incremental RankIC and subsets, by Benjamini–Yekutieli."""
+def correct_for_number(
+    summary: pd.DataFrame, subsets: pd.DataFrame, evidence: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Add the false-discovery q, by Benjamini–Yekutieli: of the figures of whole factors together, and of all tests.
+
+    The first are few and meant from the start. A subset is found among hundreds, so that its q counts those of the
+    factors, horizons and other subsets too.
+    """
     judged = summary["sample"] == evidence
-    p = pd.concat([summary["p"].where(judged), summary["incremental_p"].where(judged), subsets["p"]])
-    q = false_discovery(p.to_numpy()).to_numpy()
-    raw, rest, parts = np.split(q, [len(summary), 2 * len(summary)])
-    return summary.assign(q=raw, incremental_q=rest), subsets.assign(q=parts)
+    whole = pd.concat([summary["p"].where(judged), summary["incremental_p"].where(judged)])
+    raw, rest = np.split(false_discovery(whole.to_numpy()).to_numpy(), 2)
+    every = false_discovery(np.concatenate([whole, subsets["p"]])).to_numpy()
+    return summary.assign(q=raw, incremental_q=rest), subsets.assign(q=every[len(whole) :])
 
 
 def list_daily(daily: Mapping[Key, Daily], cells: Cells) -> pd.DataFrame:
@@ -189,7 +196,7 @@ def summarise_decay(
     middle = (ranked.count[:, None] + 1) / 2
     scores = (ranked.ranks - middle) / np.maximum(ranked.count[:, None] / np.sqrt(12), 1)
     keys = [(factor, lag) for factor in traits for lag in DECAY_LAGS]
-    columns = [np.where(kept, measure_decay(traits[factor], scores, lag=lag), np.nan) for factor, lag in keys]
+    columns = [np.where(kept, measure_decay(traits[factor], scores, lag=lag, min_names=setting.sample.min_names), np.nan) for factor, lag in keys]
     tests = assess_means(np.column_stack(columns), horizon=horizon)
     names = {"mean": "mean_rank_ic", "low": "low", "high": "high", "n": "n_days"}
     return pd.DataFrame(keys, columns=["factor", "lag"]).join(tests[list(names)].rename(columns=names).reset_index(drop=True))  # fmt: skip
@@ -205,7 +212,7 @@ def run_placebos(
     weights = {
         (factor, figure): transform(value, orders)
         for factor, trait in traits.items()
-        for figure, value in _weigh(trait, rows, setting.sample.quantiles).items()
+        for figure, value in _weigh(trait, rows, setting.sample).items()
     }
     found = []
     for horizon, market in setting.sample.markets.items():
@@ -222,13 +229,13 @@ def run_placebos(
     return pd.DataFrame(found, columns=["factor", "horizon", "figure", "placebo", *Placebo._fields])
 
 
-def _weigh(trait: Traits, rows: slice, quantiles: int) -> dict[str, np.ndarray]:
+def _weigh(trait: Traits, rows: slice, sample: Sample) -> dict[str, np.ndarray]:
     """Each figure as a sum over names of weight times outcome: of standard ranks, or of returns less their mean."""
     buckets = trait.buckets[rows]
     n = (buckets >= 0).sum(axis=1, keepdims=True)
-    enough = n >= MIN_NAMES
+    enough = n >= sample.min_names
     shares = {}
-    for name, chosen in (("top", buckets == quantiles - 1), ("bottom", buckets == 0), ("all", buckets >= 0)):
+    for name, chosen in (("top", buckets == sample.quantiles - 1), ("bottom", buckets == 0), ("all", buckets >= 0)):
         shares[name] = np.where(enough, chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1), 0.0)
     return {
         "rank_ic": np.where(enough, trait.scores[rows] / np.maximum(n, 1), 0.0),
@@ -249,7 +256,7 @@ def _row_mean(values: np.ndarray) -> np.ndarray:
 
 
 def measure_diagnostics(
-    same_day: Mapping[str, np.ndarray], cells: Cells, kept: np.ndarray
+    same_day: Mapping[str, np.ndarray], cells: Cells, kept: np.ndarray, *, min_names: int
 ) -> pd.DataFrame:
     """The RankIC with what had happened when, or before, the factor was known: no figure here could be traded on."""
     keys = [(factor, kind) for factor in cells.factors for kind in same_day]
@@ -257,7 +264,7 @@ def measure_diagnostics(
     for factor, kind in keys:
         both = np.isfinite(cells.factors[factor]) & np.isfinite(same_day[kind])
         x, y = (rank_rows(np.where(both, part, np.nan)).ranks for part in (cells.factors[factor], same_day[kind]))
-        columns.append(np.where(kept & (both.sum(axis=1) >= MIN_NAMES), correlate_rows(x, y), np.nan))
+        columns.append(np.where(kept & (both.sum(axis=1) >= min_names), correlate_rows(x, y), np.nan))
     table = pd.DataFrame(keys, columns=["factor", "window"])
     names = {"mean": "mean_rank_ic", "low": "low", "high": "high", "n": "n_days"}
     tests = assess_means(np.column_stack(columns)) if columns else pd.DataFrame(columns=list(names), dtype=float)
@@ -272,7 +279,7 @@ def count_coverage(daily: Mapping[Key, Daily], cells: Cells, setting: Setting) -
     for (factor, horizon), figures in daily.items():
         value = cells.factors[factor]
         lost = into[setting.reasons[horizon]]
-        few = np.where(figures.n_names < MIN_NAMES, place["day_too_small"], place["day_constant"])
+        few = np.where(figures.n_names < setting.sample.min_names, place["day_too_small"], place["day_constant"])
         judged = np.isfinite(figures.rank_ic)[:, None]
         lost = np.where((lost == place["used"]) & ~judged, few[:, None], lost)
         none = np.where(cells.observed, place["factor_missing"], place["not_observed"])

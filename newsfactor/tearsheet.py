@@ -88,7 +88,7 @@ class Evaluation:
     def to_html(self, path: str | Path) -> Path:
         """Write the tear sheet with its figures to one self-contained HTML file and return its path."""
         english, chinese = tell_findings(self.summary, self.placebo, self.settings)
-        sections = [Section("What holds and what does not", "结论", [*english, *chinese])]
+        sections = [Section("What holds and what does not", paragraphs=english), Section("结论", paragraphs=chinese)]
         sections += [Section(title, subtitle, table=table) for title, (subtitle, table) in _tables(self).items()]
         drawn = _choose_drawn(self)
         sections += [Section(factor, _bucket_note(self, factor), figures=_draw(self, factor)) for factor in drawn]
@@ -146,7 +146,7 @@ def _draw(result: Evaluation, factor: str) -> dict[str, Any]:
 
 def _tables(result: Evaluation) -> dict[str, tuple[str, pd.DataFrame]]:
     return {
-        "Rank information coefficient (95 % interval; q: false-discovery rate over all tests)": ("秩相关系数", _rank_table(result)),
+        "Rank information coefficient (95 % interval; q: false-discovery rate)": ("秩相关系数", _rank_table(result)),
         "After costs, basis points over the horizon": ("扣除成本后的超额收益(基点)", _portfolio_table(result)),
         "Rows of the panel": ("样本行去向", _coverage_table(result)),
         "Diagnostics: NOT TRADABLE, over before any entry": ("诊断:不可交易", _diagnostic_table(result)),
@@ -181,7 +181,7 @@ def _portfolio_table(result: Evaluation) -> pd.DataFrame:
     for leg, title in (("long_only", "top – covered"), ("long_short", "top – bottom")):
         part = rows[rows["leg"] == leg].reset_index(drop=True)
         wide[title] = _fix(part["gross"] * 1e4, 1)
-        wide[f"{title}, net"] = _fix(part["net"] * 1e4, 1)
+        wide["net" if leg == "long_only" else "net "] = _fix(part["net"] * 1e4, 1)
         wide["95 %" if leg == "long_only" else "95 % "] = _interval(part["net_low"] * 1e4, part["net_high"] * 1e4, 1)
     part = rows[rows["leg"] == "long_only"].reset_index(drop=True)
     return pd.DataFrame({
