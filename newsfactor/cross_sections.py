@@ -128,7 +128,8 @@ def residualise(values: np.ndarray, controls: Sequence[np.ndarray], groups: np.n
     slopes = np.linalg.pinv(x @ x.transpose(0, 2, 1), hermitian=True, rcond=1e-10) @ (x @ y[:, :, None])
     residual = y - (slopes.transpose(0, 2, 1) @ x)[:, 0]
     # What a regression explains in full leaves only rounding, which would still have ranks.
-    level = np.abs(residual).max(axis=1) <= 1e-9 * np.abs(y).max(axis=1)
+    size = np.abs(np.where(kept, values, 0.0)).max(axis=1)
+    level = np.abs(residual).max(axis=1) <= 1e-9 * size
     residual[~kept | level[:, None]] = np.nan
     return residual
 
@@ -141,11 +142,14 @@ def assign_buckets(ranked: Ranked, quantiles: int) -> np.ndarray:
 
 
 def assign_buckets_around(values: np.ndarray, mode: float, quantiles: int) -> np.ndarray:
-    """Buckets for a factor with one very common value: it has the middle, what lies below and above is split by rank."""
-    side = quantiles // 2
-    bucket = np.where(values == mode, quantiles // 2, -1).astype(np.int8)
-    for chosen, first in ((values < mode, 0), (values > mode, quantiles - side)):
-        part = assign_buckets(rank_rows(np.where(chosen, values, np.nan)), side)
+    """Buckets for a factor with one very common value: it has the middle one, what lies below and above is split by rank.
+
+    At least three.
+    """
+    middle = quantiles // 2
+    bucket = np.where(values == mode, middle, -1).astype(np.int8)
+    for chosen, first, count in ((values < mode, 0, middle), (values > mode, middle + 1, quantiles - 1 - middle)):
+        part = assign_buckets(rank_rows(np.where(chosen, values, np.nan)), count)
         bucket = np.where(chosen, part + first, bucket).astype(np.int8)
     return bucket
 

@@ -170,7 +170,9 @@ def _check_options(
         raise InvalidValueError("quantiles", quantiles, "must be a whole number from 2 to 100")
     if neutralize not in NEUTRALIZE or (neutralize and key == "industry"):
         allowed = NEUTRALIZE if key == "code" else (None,)
-        raise InvalidValueError("neutralize", neutralize, f"must be one of {', '.join(map(repr, allowed))}", f"a panel by {key}")
+        raise InvalidValueError(
+            "neutralize", neutralize, f"must be one of {', '.join(map(repr, allowed))}", f"a panel by {key}"
+        )
     if not isinstance(min_names, int | np.integer) or min_names < 3:
         raise InvalidValueError("min_names", min_names, "must be a whole number of at least 3")
     if not 0 <= cost < 1:

@@ -107,7 +107,9 @@ def _judge(row: Any, placebo: pd.DataFrame) -> tuple[str, str]:
             f"{head} is below the {row.detectable:.4f} that the sample could detect: not told from zero.",
             f"{kopf},低于可检出的{row.detectable:.4f}:无法与零区分。",
         )
-    chosen = placebo[(placebo["factor"] == row.factor) & (placebo["horizon"] == row.horizon) & (placebo["figure"] == "rank_ic")]
+    chosen = placebo[
+        (placebo["factor"] == row.factor) & (placebo["horizon"] == row.horizon) & (placebo["figure"] == "rank_ic")
+    ]
     p = chosen["p"].max()
     if not row.q < 0.05 or not p < 0.05:
         return (
@@ -127,9 +129,7 @@ def _tell_rest(row: Any, holds: bool) -> str:
     if pd.isna(row.incremental_rank_ic):
         return "nothing is known of past returns, size and industry to set against it."
     figure = f"(incremental {row.incremental_rank_ic:.4f}, q {row.incremental_q:.3f})"
-    return (
-        f"it {'stays' if holds else 'does not stay'} after past returns, turnover, size and industry {figure}."
-    )
+    return f"it {'stays' if holds else 'does not stay'} after past returns, turnover, size and industry {figure}."
 
 
 def _tell_rest_chinese(row: Any, holds: bool) -> str:

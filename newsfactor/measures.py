@@ -59,6 +59,7 @@ class Sample:
 
     markets: Mapping[int, Market]
     classes: Mapping[str, Classes]
+    tradable: np.ndarray  # could be entered on either side
     log_circ_mv: np.ndarray
     controls: Sequence[np.ndarray]
     quantiles: int
@@ -103,7 +104,7 @@ class Traits:
 def find_mode(values: np.ndarray, quantiles: int) -> float | None:
     """The factor's most common value, if on the median day more names share it than one bucket should hold."""
     finite = values[np.isfinite(values)]
-    if not len(finite):
+    if not len(finite) or quantiles < 3:
         return None
     levels, counts = np.unique(finite, return_counts=True)
     mode = levels[counts.argmax()]
@@ -218,7 +219,9 @@ def _incremental(values: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.nda
     if not sample.controls:
         return np.full(values.shape, np.nan), np.zeros(values.shape, dtype=bool)
     industry = sample.classes["industry"]
-    rest = residualise(values, sample.controls, industry.number, len(industry.labels))
+    rest = residualise(
+        np.where(sample.tradable, values, np.nan), sample.controls, industry.number, len(industry.labels)
+    )
     return rest, np.isfinite(rest)
 
 
@@ -244,8 +247,10 @@ def _measure_one(
     rank_ic = np.where(enough, correlate_rows(factor.ranks, outcome.ranks), np.nan)
     both = mask & rest.mask
     incremental = correlate_rows(rest.on(both).ranks, returns.on(both).ranks)
-    means, held = average_in_groups(np.where(mask, returns.values, np.nan), buckets, sample.quantiles)
-    covered = _mean(np.where(mask, returns.values, np.nan))
+    judged = np.isfinite(rank_ic)[:, None]
+    covered = np.where(mask & judged, returns.values, np.nan)
+    means, held = average_in_groups(covered, buckets, sample.quantiles)
+    average = _mean(covered)
     by = {
         kind: correlate_in_groups(
             factor.within(kind, classes), outcome.within(kind, classes), classes.number, len(classes.labels)
@@ -257,9 +262,9 @@ def _measure_one(
         rank_ic=rank_ic,
         naive_rank_ic=_correlate_naive(own.values, market.naive, returns.values, mask, rank_ic, sample.min_names),
         incremental_rank_ic=np.where(both.sum(axis=1) >= sample.min_names, incremental, np.nan),
-        n_names=n, bucket_return=means, bucket_names=held, mean_return=covered,
-        long_excess=_mean(np.where(buckets == sample.quantiles - 1, market.bought, np.nan)) - covered,
-        short_excess=_mean(np.where(buckets == 0, market.sold, np.nan)) - covered,
+        n_names=n, bucket_return=means, bucket_names=held, mean_return=average,
+        long_excess=_mean(np.where(buckets == sample.quantiles - 1, market.bought, np.nan)) - average,
+        short_excess=_mean(np.where(buckets == 0, market.sold, np.nan)) - average,
         by={kind: np.where(names >= MIN_CLASS, value, np.nan) for kind, (value, names) in by.items()},
         by_names={kind: names for kind, (_, names) in by.items()},
     )  # fmt: skip

@@ -142,7 +142,9 @@ def plot_months(subsets: pd.DataFrame, *, factor: str, horizon: int) -> Figure:
     """
     rows = _choose(subsets, factor, horizon, "month")
     month = pd.to_datetime(rows["subset"], format="%Y-%m")
-    table = rows.assign(year=month.dt.year, month=month.dt.month).pivot(index="year", columns="month", values="mean_rank_ic")
+    table = rows.assign(year=month.dt.year, month=month.dt.month).pivot(
+        index="year", columns="month", values="mean_rank_ic"
+    )
     table = table.reindex(columns=range(1, 13))
     figure, axes = _figure("Mean RankIC by month", "")
     reach = np.nanmax(np.abs(table.to_numpy()), initial=0.01)
@@ -164,7 +166,11 @@ def plot_classes(subsets: pd.DataFrame, *, factor: str, horizon: int) -> Figure:
 
     Parameters and return as for `plot_months`, of the rows of kind ``industry``.
     """
-    rows = _choose(subsets, factor, horizon, "industry").dropna(subset=["low"]).sort_values("mean_rank_ic", ascending=False)
+    rows = (
+        _choose(subsets, factor, horizon, "industry")
+        .dropna(subset=["low"])
+        .sort_values("mean_rank_ic", ascending=False)
+    )
     figure, axes = _figure("Mean RankIC within industries, 95 % intervals, sorted", "mean RankIC")
     place = np.arange(len(rows))
     reach = [rows["mean_rank_ic"] - rows["low"], rows["high"] - rows["mean_rank_ic"]]

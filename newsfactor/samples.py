@@ -85,7 +85,8 @@ def draw_stocks(
     size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
     classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
     controls = [known.return_1, known.return_5, known.return_20, known.turnover, known.log_circ_mv]
-    sample = Sample(_tell_markets(outcomes), classes, known.log_circ_mv, controls, **judging)
+    tradable = outcomes.can_buy & outcomes.can_sell
+    sample = Sample(_tell_markets(outcomes), classes, tradable, known.log_circ_mv, controls, **judging)
     return _set(sample, outcomes, cells)
 
 
@@ -94,10 +95,10 @@ def draw_industries(
     judging: Mapping[str, Any], **options: Any,
 ) -> Setting:  # fmt: skip
     """Capitalisation-weighted outcomes of each industry, of which nothing else is known."""
-    outcomes = measure_industries(
-        prices, universe, cells.days, cells.names, horizons=horizons, entry=entry, **options
-    )
-    return _set(Sample(_tell_markets(outcomes), {}, np.full(cells.held.shape, np.nan), [], **judging), outcomes, cells)
+    outcomes = measure_industries(prices, universe, cells.days, cells.names, horizons=horizons, entry=entry, **options)
+    tradable = outcomes.can_buy & outcomes.can_sell
+    unknown = np.full(cells.held.shape, np.nan)
+    return _set(Sample(_tell_markets(outcomes), {}, tradable, unknown, [], **judging), outcomes, cells)
 
 
 def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:

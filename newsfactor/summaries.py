@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def summarise(daily: Mapping[Key, Daily], samples: Mapping[str, np.ndarray], *, 
     resampled = block_bootstrap(ranks, horizon=horizon, seed=seed)
     counts = np.where(np.isfinite(ranks), stack("n_names"), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        deviation = _nan(np.nanstd, ranks, ddof=1)
+        deviation = np.where(tests["n"] > 1, _nan(np.nanstd, ranks) * np.sqrt(tests["n"] / (tests["n"] - 1)), np.nan)
         table = {
             "mean_rank_ic": tests["mean"], "standard_error": tests["standard_error"], "t": tests["t"], "p": tests["p"],
             "low": tests["low"], "high": tests["high"], "bootstrap_low": resampled["low"],
@@ -187,27 +187,29 @@ def _mean_where(values: np.ndarray, kept: np.ndarray) -> float:
     return float(chosen.mean()) if len(chosen) else np.nan
 
 
-def summarise_decay(
-    setting: Setting, traits: Mapping[str, Traits], kept: np.ndarray
-) -> pd.DataFrame:
+def summarise_decay(setting: Setting, traits: Mapping[str, Traits], kept: np.ndarray) -> pd.DataFrame:
     """The mean RankIC with what was earned over the shortest horizon, some sessions later."""
     horizon = min(setting.sample.markets)
     ranked = rank_rows(setting.sample.markets[horizon].earned)
     middle = (ranked.count[:, None] + 1) / 2
     scores = (ranked.ranks - middle) / np.maximum(ranked.count[:, None] / np.sqrt(12), 1)
     keys = [(factor, lag) for factor in traits for lag in DECAY_LAGS]
-    columns = [np.where(kept, measure_decay(traits[factor], scores, lag=lag, min_names=setting.sample.min_names), np.nan) for factor, lag in keys]
+    columns = [
+        np.where(kept, measure_decay(traits[factor], scores, lag=lag, min_names=setting.sample.min_names), np.nan)
+        for factor, lag in keys
+    ]
     tests = assess_means(np.column_stack(columns), horizon=horizon)
     names = {"mean": "mean_rank_ic", "low": "low", "high": "high", "n": "n_days"}
     return pd.DataFrame(keys, columns=["factor", "lag"]).join(tests[list(names)].rename(columns=names).reset_index(drop=True))  # fmt: skip
 
 
-def run_placebos(
-    setting: Setting, traits: Mapping[str, Traits], kept: np.ndarray, *, seed: int
-) -> pd.DataFrame:
+def run_placebos(setting: Setting, traits: Mapping[str, Traits], kept: np.ndarray, *, seed: int) -> pd.DataFrame:
     """Each headline figure beside the same one with names exchanged and with dates shifted."""
+    names = ["factor", "horizon", "figure", "placebo", *Placebo._fields]
     sessions = np.flatnonzero(kept)
-    rows = slice(int(sessions[0]), int(sessions[-1]) + 1) if len(sessions) else slice(0, 0)
+    if not len(sessions):
+        return pd.DataFrame(columns=names)
+    rows = slice(int(sessions[0]), int(sessions[-1]) + 1)
     orders = draw_orders(setting.sample.log_circ_mv.shape[1], seed=seed)
     weights = {
         (factor, figure): transform(value, orders)
@@ -221,12 +223,15 @@ def run_placebos(
         outcomes["return"] = transform(earned - _row_mean(earned), orders)
         for (factor, figure), weight in weights.items():
             outcome = outcomes["rank_ic" if figure == "rank_ic" else "return"]
-            kinds = {"names": exchange_names(weight, outcome), "dates": shift_dates(weight, outcome, least=max(5, horizon))}
+            kinds = {
+                "names": exchange_names(weight, outcome),
+                "dates": shift_dates(weight, outcome, least=max(5, horizon)),
+            }
             found += [
                 {"factor": factor, "horizon": horizon, "figure": figure, "placebo": kind, **result._asdict()}
                 for kind, result in kinds.items()
             ]
-    return pd.DataFrame(found, columns=["factor", "horizon", "figure", "placebo", *Placebo._fields])
+    return pd.DataFrame(found, columns=names)
 
 
 def _weigh(trait: Traits, rows: slice, sample: Sample) -> dict[str, np.ndarray]:
@@ -251,7 +256,9 @@ def _standardise(ranks: np.ndarray) -> np.ndarray:
 
 def _row_mean(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
-    mean: np.ndarray = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    mean: np.ndarray = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(
+        known.sum(axis=1, keepdims=True), 1
+    )
     return mean
 
 

@@ -171,7 +171,9 @@ def _rank_table(result: Evaluation) -> pd.DataFrame:
 def _placebo_p(result: Evaluation, kind: str, rows: pd.DataFrame) -> pd.Series:
     chosen = result.placebo[(result.placebo["figure"] == "rank_ic") & (result.placebo["placebo"] == kind)]
     p = chosen.set_index(["factor", "horizon"])["p"]
-    found = pd.Series([p.get((f, h), np.nan) for f, h in zip(rows["factor"], rows["horizon"], strict=True)], index=rows.index)
+    found = pd.Series(
+        [p.get((f, h), np.nan) for f, h in zip(rows["factor"], rows["horizon"], strict=True)], index=rows.index
+    )
     return found.where(rows["sample"] == result.settings["evidence"])
 
 
@@ -224,7 +226,9 @@ def _long_tables(result: Evaluation, drawn: list[str]) -> dict[str, tuple[str, p
         "p": _fix(rows["p"], 3), "draws": rows["draws"],
     })  # fmt: skip
     tables = {"Placebos: names exchanged, dates shifted": ("安慰剂检验", placebo)}
-    return ({f"By industry and size, {first} session ahead": ("分行业与分市值", subsets)} if len(subsets) else {}) | tables
+    return (
+        {f"By industry and size, {first} session ahead": ("分行业与分市值", subsets)} if len(subsets) else {}
+    ) | tables
 
 
 def _fix(values: pd.Series, places: int) -> pd.Series:
@@ -237,7 +241,7 @@ def _percent(values: pd.Series) -> pd.Series:
 
 def _interval(low: pd.Series, high: pd.Series, places: int) -> pd.Series:
     ends = zip(_fix(low, places), _fix(high, places), strict=True)
-    return pd.Series(["–" if "–" == a else f"{a} … {b}" for a, b in ends], index=low.index, dtype="str")
+    return pd.Series(["–" if a == "–" else f"{a} … {b}" for a, b in ends], index=low.index, dtype="str")
 
 
 def _pair(names: pd.Series, dates: pd.Series) -> pd.Series:
