@@ -84,7 +84,7 @@ def measure_exposures(
     asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
     own = session_numbers(asked, sessions=days, parameter="dates")
     number = own - (0 if check_cutoff(cutoff) == "15:00" else 1)
-    first = find_start(prices, days, int(number.min(initial=0)) - LOOKBACK, adjusted=adjusted)
+    first = find_start(prices, days, int(number.min(initial=len(days))) - LOOKBACK, adjusted=adjusted)
     window, span = (days[first : int(last.max(initial=0)) + 1] for last in (number, own))
     known, places = place_rows(universe, UNIVERSE, span, names), place_rows(prices, PRICES, window, names)
     halted = known.mark(universe["is_suspended"])[: len(window)]
@@ -104,12 +104,11 @@ def measure_exposures(
 
 
 def _compound_trailing(worth: Compounded, rows: np.ndarray, length: int) -> np.ndarray:
-    """The return over the ``length`` rows that end at each of ``rows``."""
-    earned = worth.value[rows]
-    earned /= _before(worth.value, rows, length, 1)
+    """The return over the ``length`` rows that end at each of ``rows``; rows before the first are not known."""
+    earned = _read(worth.value, rows, 1)
+    earned /= _read(worth.value, rows - length, 1)
     earned -= 1
-    # Rows before the first one are not known either.
-    missing = worth.unknown[rows] - _before(worth.unknown, rows, length, 0)
+    missing = _read(worth.unknown, rows, 0) - _read(worth.unknown, rows - length, 0)
     missing += np.maximum(length - 1 - rows, 0).astype(np.int16)[:, None]
     earned[2 * missing > length] = np.nan
     return earned
@@ -118,17 +117,17 @@ def _compound_trailing(worth: Compounded, rows: np.ndarray, length: int) -> np.n
 def _average_trailing(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
     """The mean of the finite values of the ``length`` rows that end at each of ``rows``."""
     known = np.isfinite(values)
-    values[~known] = 0
-    np.cumsum(values, axis=0, out=values)
+    sums = np.cumsum(np.where(known, values, 0.0), axis=0)
     counts = np.cumsum(known, axis=0, dtype=np.int16)
-    total, count = (grid[rows] - _before(grid, rows, length, 0) for grid in (values, counts))
+    count = _read(counts, rows, 0) - _read(counts, rows - length, 0)
+    total: np.ndarray = _read(sums, rows, 0) - _read(sums, rows - length, 0)
     total /= np.maximum(count, 1)
     total[2 * count < length] = np.nan
     return total
 
 
-def _before(running: np.ndarray, rows: np.ndarray, length: int, base: int) -> np.ndarray:
-    """The running figure ``length`` rows before each of ``rows``; the base before the first row."""
-    grid = running[np.maximum(rows - length, 0)]
-    grid[rows < length] = base
+def _read(running: np.ndarray, rows: np.ndarray, base: int) -> np.ndarray:
+    """The running figure at the rows; the base before the first."""
+    grid: np.ndarray = running[np.maximum(rows, 0)]
+    grid[rows < 0] = base
     return grid
