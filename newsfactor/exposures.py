@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from newsfactor.grids import Compounded, compound, find_start, place_rows, read_market, spread_industries
-from newsfactor.schema import PRICES, UNIVERSE, check
-from newsfactor.sessions import check_cutoff, check_price_dates, check_sessions, session_numbers
+from newsfactor.grids import Compounded, check_request, compound, find_start, place_rows, read_market, spread_industries
+from newsfactor.schema import PRICES, UNIVERSE
+from newsfactor.sessions import check_cutoff, check_sessions, session_numbers
 
 LENGTHS = (1, 5, 20)
 LOOKBACK = max(LENGTHS)
@@ -79,10 +79,8 @@ def measure_exposures(
         If a date of the prices or one asked for is not a session.
     """
     days = check_sessions(sessions)
-    check(prices.iloc[:1], PRICES)
-    check_price_dates(prices["date"], sessions=days)
-    asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
-    own = session_numbers(asked, sessions=days, parameter="dates")
+    asked, names, _ = check_request(prices, dates, codes, sessions=days)
+    own = session_numbers(asked, sessions=days)
     number = own - (0 if check_cutoff(cutoff) == "15:00" else 1)
     first = find_start(prices, days, int(number.min(initial=len(days))) - LOOKBACK, adjusted=adjusted)
     window, span = (days[first : int(last.max(initial=0)) + 1] for last in (number, own))

@@ -32,17 +32,15 @@ def holed_market(seed: int = 0):
     return prices[~(hole | long)], universe[draw.random(len(universe)) > 0.02]
 
 
-def one_session(prices, universe, code, day):
-    """(step, turnover) of one stock on one session; None where it is not known."""
-    row = prices[(prices["code"] == code) & (prices["date"] == day)]
-    halt = universe[(universe["code"] == code) & (universe["date"] == day)]["is_suspended"]
-    if halt.any() or (len(row) and row["amount"].iloc[0] == 0):
-        return 1.0, 0.0
-    if row.empty:
-        return None, None
-    bar = row.iloc[0]
-    turnover = bar["amount"] / bar["circ_mv"]
-    return bar["close"] / bar["pre_close"], None if np.isnan(turnover) else turnover
+def facts_of(prices, universe, code):
+    """By session the (step, turnover) of one stock; None where it is not known."""
+    facts = {}
+    for bar in prices[prices["code"] == code].itertuples():
+        turnover = bar.amount / bar.circ_mv
+        step = bar.close / bar.pre_close, None if np.isnan(turnover) else turnover
+        facts[bar.date] = (1.0, 0.0) if bar.amount == 0 else step
+    halts = universe[(universe["code"] == code) & universe["is_suspended"]]
+    return facts | dict.fromkeys(halts["date"], (1.0, 0.0))
 
 
 def slow_window(facts, days, length):
@@ -61,11 +59,11 @@ def test_exposures_agree_with_a_slow_loop(cutoff):
     calendar = default_sessions()
     seen, thin = 0, 0
     for n, code in enumerate(codes):
-        facts = {day: one_session(prices, universe, code, day) for day in pd.DatetimeIndex(prices["date"].unique())}
+        facts = facts_of(prices, universe, code)
         steps, turnovers = ({day: fact[k] for day, fact in facts.items()} for k in (0, 1))
         for t, day in enumerate(asked):
             end = calendar.get_loc(day) + (cutoff == "15:00")
-            past = list(calendar[:end])
+            past = list(calendar[end - 20 : end])
             for length, grid in ((1, got.return_1), (5, got.return_5), (20, got.return_20)):
                 known = slow_window(steps, past, length)
                 want = np.nan if known is None else np.prod(known) - 1

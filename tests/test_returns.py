@@ -169,8 +169,12 @@ def test_the_end_of_the_data_is_its_own_reason():
 def test_weekends_are_no_sessions_and_holidays_count_as_the_calendar_says():
     prices, _ = by_hand()
     sunday = prices.iloc[[0]].assign(date=pd.Timestamp("2026-07-12"))
-    with pytest.raises(CalendarError, match="2026-07-12"):
+    with pytest.raises(CalendarError, match=r"prices\['date'\].*2026-07-12"):
         forward_returns(pd.concat([prices, sunday]), cells())
+    with pytest.raises(CalendarError, match=r"panel\['date'\].*2026-07-12"):
+        forward_returns(prices, cells().assign(date=pd.Timestamp("2026-07-12")))
+    with pytest.raises(TableError, match="must not be missing"):
+        forward_returns(prices.assign(date=prices["date"].mask(prices.index == 3)), cells())
     without = DAYS.delete(2)  # Wednesday closed by the user's own calendar
     open_days = prices[prices["date"] != DAYS[2]]
     got = forward_returns(open_days, cells(codes="B"), horizons=(2,), sessions=without).iloc[0]
