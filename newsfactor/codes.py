@@ -36,6 +36,23 @@ STYLES = {
     "number": "{4}.{0}",
     "plain": "{0}",
 }
+_BOARDS = ("main", "chinext", "star", "beijing", "hongkong")
+# Board, ST or not, since when, the daily limit. Source: the trading rules of the three exchanges.
+LIMITS = (
+    ("main", False, "1990-12-19", 0.10), ("main", True, "1990-12-19", 0.05), ("main", True, "2026-07-06", 0.10),
+    ("chinext", False, "2009-10-30", 0.10), ("chinext", True, "2009-10-30", 0.05),
+    ("chinext", False, "2020-08-24", 0.20), ("chinext", True, "2020-08-24", 0.20),
+    ("star", False, "2019-07-22", 0.20), ("star", True, "2019-07-22", 0.20),
+    ("beijing", False, "2020-07-27", 0.30), ("beijing", True, "2020-07-27", 0.30),
+)  # fmt: skip
+# Board, listed since when, for how many sessions, how far it may rise and fall then (NaN: any distance).
+FIRST_SESSIONS = (
+    ("main", "1990-12-19", 1, np.nan, np.nan), ("main", "2014-01-01", 1, 0.44, 0.36),
+    ("main", "2023-04-10", 5, np.nan, np.nan),
+    ("chinext", "2009-10-30", 1, np.nan, np.nan), ("chinext", "2014-01-01", 1, 0.44, 0.36),
+    ("chinext", "2020-08-24", 5, np.nan, np.nan),
+    ("star", "2019-07-22", 5, np.nan, np.nan), ("beijing", "2020-07-27", 1, np.nan, np.nan),
+)  # fmt: skip
 _BARE = {
     "60": "SH",
     "68": "SH",
@@ -139,19 +156,58 @@ def board_of(code: str) -> str:
     return {"30": "chinext", "68": "star"}.get(code[:2], "main")
 
 
-def limit_rates(dates: pd.Series, codes: Sequence[str], is_st: pd.Series) -> np.ndarray:
-    """The daily price limit as a fraction: by board, ST status and date; NaN where there is none.
+def limit_rates(dates: pd.Series, codes: Sequence[str] | pd.Series, is_st: pd.Series) -> np.ndarray:
+    """The daily price limit as a fraction, from `LIMITS`: by board, ST status and date; NaN where there is none."""
+    days, special, boards = dates.to_numpy(), is_st.to_numpy(dtype=bool), _boards(codes)
+    rates = np.full(len(days), np.nan)
+    for board, st, since, rate in LIMITS:
+        here = (boards == _BOARDS.index(board)) & (special == st)
+        rates[here & (days >= np.datetime64(since))] = rate
+    return rates
 
-    Main board 10 %, ST there 5 % until 2026-07-05 and 10 % from 2026-07-06; ChiNext 10 % (ST 5 %) until
-    2020-08-23 and 20 % after; STAR 20 %; Beijing 30 %; Hong Kong none. Source: the exchanges' trading rules.
+
+def limit_bounds(
+    dates: pd.Series, codes: Sequence[str] | pd.Series, is_st: pd.Series, *, list_dates: pd.Series, ages: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far a price may rise and fall as a fraction, also in the first sessions after listing.
+
+    Parameters
+    ----------
+    dates, codes, is_st
+        As in `limit_rates`.
+    list_dates : Series of datetime64
+        NaT where unknown: the daily limits then hold.
+    ages : array of number
+        Sessions since the listing, 0 on its day.
+
+    Returns
+    -------
+    (array of float, array of float)
+        By `LIMITS`, and by `FIRST_SESSIONS` for the young; NaN where there is no limit.
+
+    Examples
+    --------
+    >>> days, listed = (pd.Series(pd.to_datetime([day])) for day in ("2022-03-02", "2022-03-02"))
+    >>> up, down = limit_bounds(days, ["600001.SH"], pd.Series([False]), list_dates=listed, ages=np.array([0]))
+    >>> float(up[0]), float(down[0])
+    (0.44, 0.36)
     """
-    boards = pd.Series(list(codes)).map({code: board_of(code) for code in set(codes)}).to_numpy()
-    days, special = dates.to_numpy(), is_st.to_numpy()
-    old = special & (days < np.datetime64("2026-07-06"))
-    main = np.where(old, 0.05, 0.10)
-    chinext = np.where(days < np.datetime64("2020-08-24"), main, 0.20)
-    return np.select(
-        [boards == "main", boards == "chinext", boards == "star", boards == "beijing"],
-        [main, chinext, 0.20, 0.30],
-        default=np.nan,
-    )
+    up = limit_rates(dates, codes, is_st)
+    down = up.copy()
+    listed, boards = list_dates.to_numpy(), _boards(codes)
+    young = (ages >= 0) & (ages < max(sessions for _, _, sessions, *_ in FIRST_SESSIONS)) & ~np.isnat(listed)
+    rows = np.flatnonzero(young)
+    listed, boards, ages = listed[rows], boards[rows], ages[rows]
+    rises, falls, lasting = (np.full(len(rows), np.nan) for _ in range(3))
+    for board, since, sessions, rise, fall in FIRST_SESSIONS:
+        here = (boards == _BOARDS.index(board)) & (listed >= np.datetime64(since))
+        rises[here], falls[here], lasting[here] = rise, fall, sessions
+    fresh = ages < lasting
+    up[rows[fresh]], down[rows[fresh]] = rises[fresh], falls[fresh]
+    return up, down
+
+
+def _boards(codes: Sequence[str] | pd.Series) -> np.ndarray:
+    """The number of each code's board; each distinct code is looked at once."""
+    number, found = pd.factorize(pd.Index(codes))
+    return np.array([_BOARDS.index(board_of(code)) for code in found], dtype=np.int8)[number]

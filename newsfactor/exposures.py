@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from newsfactor.grids import find_start, place_rows, read_market, spread_industries
-from newsfactor.schema import PRICES, UNIVERSE, check
-from newsfactor.sessions import check_cutoff, check_price_dates, check_sessions, session_numbers
+from newsfactor.grids import Compounded, check_request, compound, find_start, place_rows, read_market, spread_industries
+from newsfactor.schema import PRICES, UNIVERSE
+from newsfactor.sessions import check_cutoff, check_sessions, session_numbers
 
 LENGTHS = (1, 5, 20)
 LOOKBACK = max(LENGTHS)
@@ -79,45 +79,53 @@ def measure_exposures(
         If a date of the prices or one asked for is not a session.
     """
     days = check_sessions(sessions)
-    check(prices.iloc[:1], PRICES)
-    check_price_dates(prices["date"], sessions=days)
-    asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
-    own = session_numbers(asked, sessions=days, parameter="dates")
+    asked, names, _ = check_request(prices, dates, codes, sessions=days)
+    own = session_numbers(asked, sessions=days)
     number = own - (0 if check_cutoff(cutoff) == "15:00" else 1)
-    first = find_start(prices, days, int(number.min(initial=0)) - LOOKBACK, adjusted=adjusted)
+    first = find_start(prices, days, int(number.min(initial=len(days))) - LOOKBACK, adjusted=adjusted)
     window, span = (days[first : int(last.max(initial=0)) + 1] for last in (number, own))
     known, places = place_rows(universe, UNIVERSE, span, names), place_rows(prices, PRICES, window, names)
     halted = known.mark(universe["is_suspended"])[: len(window)]
     market = read_market(prices, places, halted=halted, adjusted=adjusted)
 
-    steps = _accumulate(np.where(market.suspended, 0.0, np.log(market.close / market.reference)))
-    day, week, month = (np.expm1(_sum_trailing(steps, number - first, length)[0]) for length in LENGTHS)
-    turnover = places.spread(prices["amount"]) / places.spread(prices["circ_mv"])
-    turned = _accumulate(np.where(market.suspended, 0.0, turnover))
-    total, count = _sum_trailing(turned, number - first, LOOKBACK)
-    value = known.spread(universe["circ_mv"])[own - first]
+    rows, value = number - first, known.spread(universe["circ_mv"])[own - first]
+    worth = compound(market.close / market.reference, market.suspended)
+    day, week, month = (_compound_trailing(worth, rows, length) for length in LENGTHS)
+    turnover = places.spread(prices["amount"])
+    turnover /= places.spread(prices["circ_mv"])
+    turnover[market.suspended] = 0
     industry, industries = spread_industries(universe, known)
     return Exposures(
-        asked, names, day, week, month, total / np.maximum(count, 1), np.log(np.where(value > 0, value, np.nan)),
-        industry[own - first], industries,
+        asked, names, day, week, month, _average_trailing(turnover, rows, LOOKBACK),
+        np.log(np.where(value > 0, value, np.nan)), industry[own - first], industries,
     )  # fmt: skip
 
 
-def _accumulate(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Running sums and counts of the finite values, after a row of zeros."""
+def _compound_trailing(worth: Compounded, rows: np.ndarray, length: int) -> np.ndarray:
+    """The return over the ``length`` rows that end at each of ``rows``; rows before the first are not known."""
+    earned = _read(worth.value, rows, 1)
+    earned /= _read(worth.value, rows - length, 1)
+    earned -= 1
+    missing = _read(worth.unknown, rows, 0) - _read(worth.unknown, rows - length, 0)
+    missing += np.maximum(length - 1 - rows, 0).astype(np.int16)[:, None]
+    earned[2 * missing > length] = np.nan
+    return earned
+
+
+def _average_trailing(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
+    """The mean of the finite values of the ``length`` rows that end at each of ``rows``."""
     known = np.isfinite(values)
-    shape = len(values) + 1, values.shape[1]
-    sums, counts = np.zeros(shape), np.zeros(shape, dtype=np.int16)
-    np.cumsum(np.where(known, values, 0.0), axis=0, out=sums[1:])
-    np.cumsum(known, axis=0, out=counts[1:])
-    return sums, counts
-
-
-def _sum_trailing(
-    running: tuple[np.ndarray, np.ndarray], rows: np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and count over the ``length`` rows that end at each of ``rows``; NaN if fewer than half are known."""
-    end, begin = rows + 1, np.maximum(rows + 1 - length, 0)
-    total, count = (grid[end] - grid[begin] for grid in running)
+    sums = np.cumsum(np.where(known, values, 0.0), axis=0)
+    counts = np.cumsum(known, axis=0, dtype=np.int16)
+    count = _read(counts, rows, 0) - _read(counts, rows - length, 0)
+    total: np.ndarray = _read(sums, rows, 0) - _read(sums, rows - length, 0)
+    total /= np.maximum(count, 1)
     total[2 * count < length] = np.nan
-    return total, count
+    return total
+
+
+def _read(running: np.ndarray, rows: np.ndarray, base: int) -> np.ndarray:
+    """The running figure at the rows; the base before the first."""
+    grid: np.ndarray = running[np.maximum(rows, 0)]
+    grid[rows < 0] = base
+    return grid

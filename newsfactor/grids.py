@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from newsfactor.schema import Table, check
+from newsfactor.schema import PRICES, Table, check
+from newsfactor.sessions import session_numbers
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,29 @@ class Market:
     reference: np.ndarray
     suspended: np.ndarray
     present: np.ndarray
+
+
+def check_request(
+    prices: pd.DataFrame,
+    dates: pd.Series | pd.DatetimeIndex,
+    codes: pd.Series | pd.Index,
+    *,
+    sessions: pd.DatetimeIndex,
+) -> tuple[pd.DatetimeIndex, pd.Index, int]:
+    """The distinct dates, sorted, and codes asked for, and the number of the last session with prices (-1: none).
+
+    Raises
+    ------
+    TableError, CalendarError
+        If the prices are not of their form, or a date of theirs or one asked for is not a session.
+    """
+    check(prices.iloc[:1], PRICES)
+    if prices["date"].isna().any():
+        check(prices, PRICES)
+    numbers = session_numbers(pd.DatetimeIndex(prices["date"].unique()), sessions=sessions, parameter="prices['date']")
+    asked = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values()
+    session_numbers(asked, sessions=sessions, parameter="dates")
+    return asked, pd.Index(codes).unique(), int(numbers.max(initial=-1))
 
 
 def place_rows(frame: pd.DataFrame, table: Table, days: pd.DatetimeIndex, codes: pd.Index) -> Placement:
@@ -117,6 +141,12 @@ def compound(ratios: np.ndarray, suspended: np.ndarray) -> Compounded:
     -------
     Compounded
         A factor that is not known counts as 1 in the product. Where two counts are equal, all between are known.
+
+    Examples
+    --------
+    >>> made = compound(np.array([[1.1], [np.nan], [2.0]]), np.zeros((3, 1), dtype=bool))
+    >>> made.value.ravel().tolist(), made.unknown.ravel().tolist()
+    ([1.1, 1.1, 2.2], [0, 1, 1])
     """
     unknown = ~(np.isfinite(ratios) | suspended)
     factors = np.where(np.isfinite(ratios), ratios, 1.0)

@@ -1,15 +1,8 @@
 """Forward returns and tradability: the one place that reads the future.
 
 Everything is laid out as calendar sessions by codes (`newsfactor.grids`), so that a horizon counts sessions of
-the calendar and a session without a price is a gap, never a row to skip.
-
-The rules. An entry is barred if the code is not in the universe, suspended, without a price or listed less than
-60 sessions, for a long also at the upper price limit and for a short at the lower one, both at the auction itself.
-A holding passes a suspended session unchanged and catches up on the first one after it; a session without any row
-is a hole in the data, and what would pass it is not known. An exit that cannot be sold, suspended or at the lower
-limit at the exit auction, is carried to the first such auction that can. (That of a short at the upper limit is
-not carried.) A code whose rows end at least 20 sessions before the last of the whole table was delisted, and a
-holding then counts at its last close; one whose rows ended later may just be late, and its outcome is not known.
+the calendar and a session without a price is a gap, never a row to skip. The rules
+of entries and exits are those of `newsfactor.tradability`.
 """
 
 from __future__ import annotations
@@ -21,22 +14,24 @@ import numpy as np
 import pandas as pd
 
 from newsfactor.errors import InvalidValueError
-from newsfactor.grids import Compounded, Market, compound, find_start, place_rows, read_market, spread_industries
-from newsfactor.schema import DATE_TYPE, PANEL_BY_INDUSTRY, PANEL_BY_STOCK, PRICES, TIMEZONE, UNIVERSE, check
-from newsfactor.sessions import CUTOFFS, check_price_dates, check_sessions, entry_offset, session_numbers
+from newsfactor.grids import (
+    Compounded,
+    Market,
+    check_request,
+    compound,
+    find_start,
+    place_rows,
+    read_market,
+    spread_industries,
+)
+from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, PRICES, TIMEZONE, UNIVERSE, check
+from newsfactor.sessions import CUTOFFS, check_sessions, entry_offset, session_numbers
+from newsfactor.tradability import LOST, Exits, Rules, find_exits, judge_entries, keep_exits, read_rules
+from newsfactor.tradability import NONE as NONE
+from newsfactor.tradability import NOTES as NOTES
+from newsfactor.tradability import REASONS as REASONS
 
-# In order of precedence: a row has the first reason that applies.
-REASONS = (
-    "beyond_data", "no_members", "not_in_universe", "suspended", "no_price", "newly_listed", "limit_up",
-    "limit_down", "missing_session", "",
-)  # fmt: skip
-NONE = REASONS.index("")
-NOTES = ("", "carried", "delisted")
 DIAGNOSTIC_CLOSE = "diagnostic_close"
-HALF_TICK = 0.005
-SEASONED = 60
-DELISTED_AFTER = 20
-_LOST = -1
 
 
 @dataclass(frozen=True)
@@ -54,16 +49,16 @@ class Outcomes:
     reason : array of int8
         Into `REASONS`: the first bar to either, so that ``""`` is where both could be entered.
     returns, naive : dict of int to array of float
-        By horizon, simple (0.01 = 1%). ``returns`` carries exits and counts delistings, by the rules of this
-        module; it is given wherever there is an entry price, also where the entry is barred. ``naive`` leaves at
+        By horizon, simple (0.01 = 1%). ``returns`` carries exits and counts delistings, by the rules of
+        `newsfactor.tradability`; it is given wherever there is an entry price, also where the entry is barred. ``naive`` leaves at
         the exit session's price, at a limit too, and is NaN where there is none.
     reasons : dict of int to array of int8
         By horizon into `REASONS`: the entry's reason, or else why ``returns`` is NaN.
     notes : dict of int to array of int8
         By horizon into `NOTES`: whether the exit was ``carried``, or the code ``delisted`` before it.
     overnight, intraday : dict of int to array of float
-        By horizon what the nights and the sessions earned: (1 + overnight) (1 + intraday) = 1 + returns. Empty
-        unless asked for.
+        By horizon what the nights and the sessions earned: (1 + overnight) (1 + intraday) = 1 + returns; NaN
+        also if an open on the way is missing. Empty unless asked for.
     """
 
     dates: pd.DatetimeIndex
@@ -78,38 +73,6 @@ class Outcomes:
     notes: Mapping[int, np.ndarray]
     overnight: Mapping[int, np.ndarray] = field(default_factory=dict)
     intraday: Mapping[int, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What the universe says of each session of the window: its members, their limits, and when each was listed."""
-
-    member: np.ndarray
-    limit_up: np.ndarray
-    limit_down: np.ndarray
-    listed: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Exits:
-    """Where on the window no long can leave (``row``, ``column``), and the row ``to`` which the holding is carried.
-
-    ``note`` (window x codes) is into `NOTES`, or `_LOST` where the data end before the exit.
-    """
-
-    row: np.ndarray
-    column: np.ndarray
-    to: np.ndarray
-    note: np.ndarray
-
-    def carry(self, enter: Compounded, at_close: np.ndarray) -> Compounded:
-        """What a holding is worth when it leaves: at the exit it is carried to, a delisted one at its last close."""
-        value, unknown = enter.value.copy(), enter.unknown.copy()
-        place, note = (self.row, self.column), self.note[self.row, self.column]
-        sold = np.where(note == NOTES.index("delisted"), at_close[self.to, self.column], value[self.to, self.column])
-        unknown[place] = enter.unknown[self.to, self.column]
-        value[place] = np.where(note == _LOST, np.nan, sold)
-        return Compounded(value, unknown)
 
 
 def measure_outcomes(
@@ -129,7 +92,7 @@ def measure_outcomes(
 
     Open to open over h sessions from the entry session e is the product over t = e..e+h-1 of
     ``close[t]/open[t] * open[t+1]/pre_close[t+1]``; close to close is the product over t = e+1..e+h of
-    ``close[t]/pre_close[t]``. What else happens on the way is in this module's first lines.
+    ``close[t]/pre_close[t]``. What else may happen on the way is told in `newsfactor.tradability`.
 
     Parameters
     ----------
@@ -169,40 +132,40 @@ def measure_outcomes(
         If a date of the prices or one asked for is not a session.
     LookAheadError
         If ``entry`` names no auction.
+
+    Examples
+    --------
+    >>> days = pd.DatetimeIndex(["2026-07-06", "2026-07-07"])
+    >>> prices = pd.DataFrame({"date": days, "code": "600001.SH", "open": [10.0, 11.0], "close": [10.5, 11.0]})
+    >>> prices = prices.assign(high=11.0, low=10.0, pre_close=[10.0, 10.5], amount=1e8, circ_mv=1e9)
+    >>> found = measure_outcomes(prices, days[:1], pd.Index(["600001.SH"]), cutoff="09:15", horizons=(1,))
+    >>> found.returns[1].round(3).tolist()
+    [[0.1]]
     """
     wanted, days = check_horizons(horizons), check_sessions(sessions)
-    check(prices.iloc[:1], PRICES)
-    check_price_dates(prices["date"], sessions=days)
-    asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
+    asked, names, last = check_request(prices, dates, codes, sessions=days)
     free = entry == DIAGNOSTIC_CLOSE
-    start = session_numbers(asked, sessions=days, parameter="dates") + (0 if free else entry_offset(cutoff, entry))
-    last = int(session_numbers(pd.DatetimeIndex([prices["date"].max()]), sessions=days)[0]) if len(prices) else -1
+    start = session_numbers(asked, sessions=days) + (0 if free else entry_offset(cutoff, entry))
     first = max(int(start.min(initial=last)), 0)
     window = days[first : max(last, first) + 1]
-    rules, halted = (None, None) if universe is None else _read_rules(universe, window, names, days)
+    rules, halted = (None, None) if universe is None else read_rules(universe, window, names, days)
     market = read_market(prices, place_rows(prices, PRICES, window, names), halted=halted, adjusted=adjusted)
 
     price = market.open if entry == "next_open" else market.close
     at_close = compound(market.close / market.reference, market.suspended)
     enter = Compounded(at_close.value * (price / market.close), at_close.unknown)
-    exits = _keep_exits(price) if free else _find_exits(market, price, rules)
+    exits = keep_exits(price) if free else find_exits(market, price, rules)
     leave = exits.carry(enter, at_close.value)
     span = _Span(start - first, last - first, len(names))
-    can_buy, can_sell, reason = _judge_entries(market, price, None if free else rules, span, first)
+    can_buy, can_sell, reason = span.judge(market, price, None if free else rules, first)
     returns = {horizon: span.earned(enter, leave, horizon) for horizon in wanted}
     naive = {horizon: span.earned(enter, enter, horizon) for horizon in wanted}
     told = {horizon: span.explain(returns[horizon], reason, exits.note, horizon) for horizon in wanted}
-    nights, sessions_ = {}, {}
-    if parts:
-        night = compound(market.open / market.reference, market.suspended)
-        later = exits.carry(night, night.value)
-        for horizon in wanted:
-            nights[horizon] = np.where(np.isnan(returns[horizon]), np.nan, span.earned(night, later, horizon))
-            sessions_[horizon] = (1 + returns[horizon]) / (1 + nights[horizon]) - 1
+    overnight, intraday = _split(market, exits, span, returns) if parts else ({}, {})
     return Outcomes(
         asked, names, _entry_dates(start, days), can_buy, can_sell, reason, returns, naive,
         {horizon: reasons for horizon, (reasons, _) in told.items()},
-        {horizon: notes for horizon, (_, notes) in told.items()}, nights, sessions_,
+        {horizon: notes for horizon, (_, notes) in told.items()}, overnight, intraday,
     )  # fmt: skip
 
 
@@ -234,10 +197,8 @@ def diagnostic_returns(
         As `measure_outcomes`.
     """
     days = check_sessions(sessions)
-    check(prices.iloc[:1], PRICES)
-    check_price_dates(prices["date"], sessions=days)
-    asked, names = pd.DatetimeIndex(dates).as_unit("us").unique().sort_values(), pd.Index(codes).unique()
-    number = session_numbers(asked, sessions=days, parameter="dates")
+    asked, names, _ = check_request(prices, dates, codes, sessions=days)
+    number = session_numbers(asked, sessions=days)
     first = find_start(prices, days, int(number.min(initial=len(days))), adjusted=adjusted)
     window = days[first : int(number.max(initial=0)) + 1]
     halted = None
@@ -260,7 +221,7 @@ def forward_returns(
 ) -> pd.DataFrame:
     """What each cell of a panel by stock earned, from the first auction that its news could reach.
 
-    The rules are this module's, the formulas those of `measure_outcomes`.
+    The formulas are those of `measure_outcomes`, the rules those of `newsfactor.tradability`.
 
     Parameters
     ----------
@@ -292,8 +253,9 @@ def forward_returns(
         If ``entry`` names no auction.
     """
     check(panel, PANEL_BY_STOCK)
+    cutoff = _read_cutoff(panel, sessions)
     outcomes = measure_outcomes(
-        prices, panel["date"], panel["code"], cutoff=panel_cutoff(panel) if len(panel) else CUTOFFS[0],
+        prices, panel["date"], panel["code"], cutoff=cutoff,
         horizons=horizons, entry=entry, universe=universe, sessions=sessions, adjusted=adjusted, parts=True,
     )  # fmt: skip
     return _gather(outcomes, panel, "code")
@@ -338,6 +300,7 @@ def measure_industries(
     NewsfactorError
         As `measure_outcomes`.
     """
+    check(universe.iloc[:1], UNIVERSE)
     names, stocks = pd.Index(industries).unique(), pd.Index(universe["code"].unique())
     outcomes = measure_outcomes(
         prices, dates, stocks, cutoff=cutoff, horizons=horizons, entry=entry, universe=universe, sessions=sessions,
@@ -388,8 +351,9 @@ def industry_returns(
         As `forward_returns`.
     """
     check(panel, PANEL_BY_INDUSTRY)
+    cutoff = _read_cutoff(panel, sessions)
     outcomes = measure_industries(
-        prices, universe, panel["date"], panel["industry"], cutoff=panel_cutoff(panel) if len(panel) else CUTOFFS[0],
+        prices, universe, panel["date"], panel["industry"], cutoff=cutoff,
         horizons=horizons, entry=entry, sessions=sessions, adjusted=adjusted,
     )  # fmt: skip
     return _gather(outcomes, panel, "industry")
@@ -442,6 +406,14 @@ class _Span:
         grid[: len(part)] = part
         return grid
 
+    def judge(
+        self, market: Market, price: np.ndarray, rules: Rules | None, first: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Whether each date's entry is free for longs and for shorts, and the reason if not; past the data it is not."""
+        rows = self.rows(0)[0]
+        buy, sell, reason = judge_entries(market, price, rules, rows, np.arange(first, first + len(price))[rows])
+        return self.spread(buy, False), self.spread(sell, False), self.spread(reason, REASONS.index("beyond_data"))
+
     def earned(self, enter: Compounded, leave: Compounded, horizon: int) -> np.ndarray:
         """Simple returns of every date, NaN if a step on the way is not known."""
         entries, exits = self.rows(horizon)
@@ -454,74 +426,32 @@ class _Span:
         self, returns: np.ndarray, reason: np.ndarray, note: np.ndarray, horizon: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Why the returns are NaN or what was done for them: the reasons and the notes."""
-        at_exit = self.spread(note[self.rows(horizon)[1]], _LOST)
+        at_exit = self.spread(note[self.rows(horizon)[1]], LOST)
         lost = np.isnan(returns)
         late = np.full(reason.shape, NONE, dtype=np.int8)
         late[lost] = REASONS.index("missing_session")
-        late[at_exit == _LOST] = REASONS.index("beyond_data")
+        late[at_exit == LOST] = REASONS.index("beyond_data")
         at_exit[lost] = 0
         return np.where(reason == NONE, late, reason), at_exit
 
 
-def _read_rules(
-    universe: pd.DataFrame, window: pd.DatetimeIndex, codes: pd.Index, days: pd.DatetimeIndex
-) -> tuple[_Rules, np.ndarray]:
-    """The rules, and where a suspension is known."""
-    places = place_rows(universe, UNIVERSE, window, codes)
-    never = np.iinfo(np.int64).max
-    dates = universe["list_date"].to_numpy(dtype=DATE_TYPE)[places.inside]
-    earliest = np.full(len(codes), never)
-    np.minimum.at(earliest, places.cell % max(len(codes), 1), np.where(np.isnat(dates), never, dates.view(np.int64)))
-    listed = np.searchsorted(days.asi8, earliest).astype(float)
-    listed[(earliest == never) | (earliest < days.asi8[0])] = -np.inf
-    up, down = places.spread(universe["limit_up"]), places.spread(universe["limit_down"])
-    return _Rules(places.mark(), up, down, listed), places.mark(universe["is_suspended"])
+def _split(
+    market: Market, exits: Exits, span: _Span, returns: Mapping[int, np.ndarray]
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """What the nights earned, and the rest."""
+    night = compound(market.open / market.reference, market.suspended)
+    later = exits.carry(night, night.value)
+    overnight, intraday = {}, {}
+    for horizon, earned in returns.items():
+        overnight[horizon] = np.where(np.isnan(earned), np.nan, span.earned(night, later, horizon))
+        intraday[horizon] = (1 + earned) / (1 + overnight[horizon]) - 1
+    return overnight, intraday
 
 
-def _judge_entries(
-    market: Market, price: np.ndarray, rules: _Rules | None, span: _Span, first: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether a long and a short could be entered on each date, and the first reason why not."""
-    entries = span.rows(0)[0]
-    price, halted = price[entries], market.suspended[entries]
-    bars = {"suspended": halted, "no_price": np.isnan(price)}
-    up = down = np.zeros(price.shape, dtype=bool)
-    if rules is not None:
-        number = first + span.start[: len(price)]
-        bars = {"not_in_universe": ~rules.member[entries]} | bars
-        bars["newly_listed"] = number[:, None] - rules.listed < SEASONED
-        up, down = price > rules.limit_up[entries] - HALF_TICK, price < rules.limit_down[entries] + HALF_TICK
-    reason = np.full(price.shape, NONE, dtype=np.int8)
-    # The first in order of precedence is written last.
-    for name, bar in reversed(list({**bars, "limit_up": up, "limit_down": down}.items())):
-        reason[bar] = REASONS.index(name)
-    barred = np.logical_or.reduce(list(bars.values()))
-    can_buy, can_sell = (span.spread(~(barred | limit), False) for limit in (up, down))
-    return can_buy, can_sell, span.spread(reason, REASONS.index("beyond_data"))
-
-
-def _find_exits(market: Market, price: np.ndarray, rules: _Rules | None) -> _Exits:
-    """Carry what cannot be sold to the first price that can, or to the last close of a code that was delisted."""
-    sellable = ~np.isnan(price)
-    if rules is not None:
-        sellable &= ~(price < rules.limit_down + HALF_TICK)
-    count = len(price)
-    final = np.where(market.present.any(axis=0), count - 1 - np.argmax(market.present[::-1], axis=0), -1)
-    delisted = (final >= 0) & (final < count - DELISTED_AFTER)
-    ahead = np.where(sellable, np.arange(count, dtype=np.int32)[:, None], count)
-    ahead = np.minimum.accumulate(ahead[::-1], axis=0)[::-1]
-    row, column = np.nonzero(~sellable)
-    to = ahead[row, column]
-    ended = to == count
-    to = np.where(ended, final[column], to)
-    note = np.zeros(price.shape, dtype=np.int8)
-    note[row, column] = np.select([~ended, delisted[column]], [NOTES.index("carried"), NOTES.index("delisted")], _LOST)
-    return _Exits(row, column, to, note)
-
-
-def _keep_exits(price: np.ndarray) -> _Exits:
-    nowhere = np.zeros(0, dtype=np.int64)
-    return _Exits(nowhere, nowhere, nowhere, np.zeros(price.shape, dtype=np.int8))
+def _read_cutoff(panel: pd.DataFrame, sessions: pd.DatetimeIndex | None) -> str:
+    """The cutoff of a panel whose dates are sessions; an empty one has the first."""
+    session_numbers(pd.DatetimeIndex(panel["date"].unique()), sessions=sessions, parameter="panel['date']")
+    return panel_cutoff(panel) if len(panel) else CUTOFFS[0]
 
 
 def _entry_dates(start: np.ndarray, days: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -539,10 +469,8 @@ def _gather(outcomes: Outcomes, panel: pd.DataFrame, name: str) -> pd.DataFrame:
     result["tradable"] = result["can_buy"] & result["can_sell"]
     result["reason"] = _named(outcomes.reason[at], REASONS)
     for horizon in outcomes.returns:
-        result[f"return_{horizon}"], result[f"naive_{horizon}"] = (
-            outcomes.returns[horizon][at],
-            outcomes.naive[horizon][at],
-        )
+        result[f"return_{horizon}"] = outcomes.returns[horizon][at]
+        result[f"naive_{horizon}"] = outcomes.naive[horizon][at]
         if outcomes.overnight:
             result[f"overnight_{horizon}"] = outcomes.overnight[horizon][at]
             result[f"intraday_{horizon}"] = outcomes.intraday[horizon][at]

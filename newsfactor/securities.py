@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from newsfactor.codes import limit_rates, normalize_code
+from newsfactor.codes import limit_bounds, normalize_code
 from newsfactor.errors import NotAShareError, TableError
 from newsfactor.names import DAY_MARK, NameIndex, fold_width, strip_marks
 from newsfactor.schema import DATE_TYPE, PRICES, SECURITIES, TIMEZONE, UNIVERSE, check, place
+from newsfactor.sessions import default_sessions
 
 # The Shenwan classes of 2021 hold from here on; before it they are carried back.
 _SW2021 = pd.Timestamp("2021-07-30")
@@ -308,7 +309,8 @@ def universe(securities: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         UNIVERSE, one row for each (date, code) of the prices. ``circ_mv`` is the previous row's of the
         code, so that it was known before the day; NaN on its first. ``limit_up`` and ``limit_down`` are
-        prices rounded to 0.01, NaN without ``pre_close`` and in the first five sessions after listing.
+        prices rounded to 0.01 by `newsfactor.codes.LIMITS` and, in the first sessions after listing, by
+        ``FIRST_SESSIONS``; NaN without ``pre_close`` and where there is no limit.
         A row with no ``close``, or with ``amount`` zero, is suspended. Empty prices give an empty table.
     """
     check(prices, PRICES, parameter="prices")
@@ -322,15 +324,18 @@ def universe(securities: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     table["is_suspended"] = rows["close"].isna() | (rows["amount"] == 0)
     listed = securities[securities["kind"] == "listed"].drop_duplicates("code").set_index("code")["valid_from"]
     table["list_date"] = table["code"].map(listed).astype(DATE_TYPE)
-    rate = limit_rates(table["date"], table["code"].tolist(), table["is_st"])
-    # The rank among the code's own rows stands for sessions since listing where its listing is in the prices.
-    young = (table["date"] - table["list_date"]).dt.days < 15
-    young &= table.groupby("code", sort=False).cumcount() < 5
-    rate = np.where(young, np.nan, rate)
-    table["limit_up"] = _round_price(rows["pre_close"] * (1 + rate))
-    table["limit_down"] = _round_price(rows["pre_close"] * (1 - rate))
+    ages = _session_count(table["date"]) - _session_count(table["list_date"])
+    up, down = limit_bounds(table["date"], table["code"], table["is_st"], list_dates=table["list_date"], ages=ages)
+    table["limit_up"] = _round_price(rows["pre_close"] * (1 + up))
+    table["limit_down"] = _round_price(rows["pre_close"] * (1 - down))
     table = table.sort_values(["date", "code"]).reset_index(drop=True)
     return check(table[list(UNIVERSE.columns)], UNIVERSE, parameter="universe")
+
+
+def _session_count(dates: pd.Series) -> np.ndarray:
+    """How many sessions lie before each date; any number where it is missing."""
+    number, found = pd.factorize(dates)
+    return np.append(default_sessions().searchsorted(pd.DatetimeIndex(found).as_unit("us")), 0)[number]
 
 
 def _round_price(prices: pd.Series) -> np.ndarray:

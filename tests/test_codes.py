@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsfactor.codes import STYLES, board_of, format_code, limit_rates, normalize_code
+from newsfactor.codes import STYLES, board_of, format_code, limit_bounds, limit_rates, normalize_code
 from newsfactor.errors import InvalidValueError
 
 SHARES = st.one_of(
@@ -88,3 +89,40 @@ def test_boards_and_dated_limits():
     codes = ["600000.SH", "600000.SH", "300001.SZ", "300001.SZ", "688001.SH"]
     special = pd.Series([True, True, False, False, True])
     assert limit_rates(dates, codes, special).tolist() == [0.05, 0.10, 0.10, 0.20, 0.20]
+
+
+@pytest.mark.parametrize(
+    ("code", "special", "day", "rate"),
+    [
+        ("600001.SH", False, "2026-07-06", 0.10), ("000001.SZ", True, "2026-07-03", 0.05),
+        ("000001.SZ", True, "2026-07-06", 0.10), ("300001.SZ", False, "2020-08-21", 0.10),
+        ("300001.SZ", True, "2020-08-24", 0.20), ("688001.SH", True, "2019-07-22", 0.20),
+        ("920001.BJ", True, "2026-07-03", 0.30), ("831001.BJ", False, "2021-11-15", 0.30),
+        ("00700.HK", False, "2026-07-06", np.nan),
+    ],
+)  # fmt: skip
+def test_the_table_of_daily_limits(code, special, day, rate):
+    found = limit_rates(pd.Series(pd.to_datetime([day])), [code], pd.Series([special]))
+    np.testing.assert_equal(found, [rate])
+
+
+@pytest.mark.parametrize(
+    ("code", "listed", "age", "bounds"),
+    [
+        # The main board registers since 2023-04-10, ChiNext since 2020-08-24, STAR since ever.
+        ("600001.SH", "2023-04-10", 4, (np.nan, np.nan)), ("600001.SH", "2023-04-10", 5, (0.1, 0.1)),
+        ("600001.SH", "2023-04-07", 0, (0.44, 0.36)), ("600001.SH", "2023-04-07", 1, (0.1, 0.1)),
+        ("600001.SH", "2013-12-31", 0, (np.nan, np.nan)), ("600001.SH", "2013-12-31", 1, (0.1, 0.1)),
+        ("300001.SZ", "2020-08-21", 0, (0.44, 0.36)), ("300001.SZ", "2020-08-24", 4, (np.nan, np.nan)),
+        ("300001.SZ", "2020-08-24", 5, (0.2, 0.2)),
+        ("688001.SH", "2019-07-22", 4, (np.nan, np.nan)), ("688001.SH", "2019-07-22", 5, (0.2, 0.2)),
+        ("831001.BJ", "2021-11-15", 0, (np.nan, np.nan)), ("831001.BJ", "2021-11-15", 1, (0.3, 0.3)),
+        ("600001.SH", None, 0, (0.1, 0.1)),
+    ],
+)  # fmt: skip
+def test_the_first_sessions_after_listing(code, listed, age, bounds):
+    # A day late enough for the daily limits; the calendar is the caller's matter.
+    days, special = pd.Series(pd.to_datetime(["2024-01-02"])), pd.Series([False])
+    since = pd.Series(pd.to_datetime([listed])).astype("datetime64[us]")
+    up, down = limit_bounds(days, [code], special, list_dates=since, ages=np.array([age]))
+    np.testing.assert_equal((up[0], down[0]), bounds)

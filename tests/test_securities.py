@@ -214,3 +214,13 @@ def test_classes_before_the_scheme_of_2021_are_marked():
     found = facts_at(table, "sw1", keys)
     assert found["value"].tolist() == ["机械设备", "钢铁", "钢铁"]
     assert found["evidence"].tolist() == ["current", "inferred", "observed"]
+
+
+def test_limits_begin_on_the_sixth_session_by_the_calendar():
+    listed = pd.DataFrame({"code": ["600777.SH"], "name": ["海川新材"], "list_date": ["2026-07-03"]})
+    days = pd.to_datetime(["2026-07-03", "2026-07-06", "2026-07-09", "2026-07-10"])  # Fri, Mon; two have no row
+    prices = pd.DataFrame({"date": days, "code": "600777.SH", "amount": 1e6, "circ_mv": 1e9})
+    prices = prices.assign(**dict.fromkeys(("open", "high", "low", "close", "pre_close"), 10.0))
+    table = universe(read_securities(listed), prices)
+    assert table["limit_up"].isna().tolist() == [True, True, True, False]
+    assert table.loc[3, ["limit_up", "limit_down"]].tolist() == [11.0, 9.0]
