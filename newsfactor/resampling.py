@@ -1,4 +1,4 @@
-"""What a mean or a figure would be on resampled data: the block bootstrap, and placebos that break names or dates."""
+"""What a mean or a figure would be on resampled data: the block bootstrap, and how often placebos are as large."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from newsfactor.errors import InvalidValueError
 from newsfactor.statistics import SIZE, as_columns, as_horizons, check_whole, count_cosines
 
 
@@ -64,71 +63,6 @@ def block_bootstrap(
         block = _block_length(present, h)
         rows.append((*_studentised_interval(present, block, draws, seed), block))
     return pd.DataFrame(rows, index=names, columns=["low", "high", "block"])
-
-
-def permute_names(count: int, *, draws: int, seed: int = 0) -> NDArray[np.int64]:
-    """Orders in which to hand a day's factor values to other names: a placebo that keeps each day's values.
-
-    One order for all days keeps each name's path through time, and with it the factor's persistence.
-
-    Returns
-    -------
-    array of int, draws × count
-        Each row a permutation of ``0 .. count - 1``.
-
-    Raises
-    ------
-    InvalidValueError
-        If ``count`` or ``draws`` is not a whole number of at least 1.
-
-    Examples
-    --------
-    >>> permute_names(4, draws=2).shape
-    (2, 4)
-    """
-    check_whole("count", count, least=1)
-    check_whole("draws", draws, least=1)
-    draw = np.random.default_rng(seed)
-    orders: NDArray[np.int64] = draw.permuted(np.tile(np.arange(count), (draws, 1)), axis=1)
-    return orders
-
-
-def shift_dates(count: int, *, draws: int, seed: int = 0, least: int) -> NDArray[np.int64]:
-    """Circular shifts of the sessions: a placebo that keeps the whole panel's paths and breaks only their date.
-
-    Parameters
-    ----------
-    count : int
-        Sessions.
-    draws : int
-        Shifts wanted; each occurs once, so that there are at most ``count - 2 * least + 1``.
-    seed : int
-        Of the draws.
-    least : int
-        Sessions by which a shift differs at least from none, on either side: the horizon or more.
-
-    Returns
-    -------
-    array of int, at most draws × count
-        Row ``[2, 3, .., 0, 1]`` puts the third session's factor on the first.
-
-    Raises
-    ------
-    InvalidValueError
-        If a number is not whole and at least 1, or no shift is that far from none.
-
-    Examples
-    --------
-    >>> sorted(shift_dates(5, draws=9, least=2).tolist())
-    [[2, 3, 4, 0, 1], [3, 4, 0, 1, 2]]
-    """
-    for name, value in {"count": count, "draws": draws, "least": least}.items():
-        check_whole(name, value, least=1)
-    shifts = np.random.default_rng(seed).permutation(np.arange(least, count - least + 1))[:draws]
-    if not len(shifts):
-        raise InvalidValueError("least", least, f"must be at most half of the {count} sessions")
-    rows: NDArray[np.int64] = (np.arange(count) + shifts[:, None]) % count
-    return rows
 
 
 def placebo_p(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:

@@ -18,15 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
-from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from newsfactor.errors import InvalidValueError
 
 MIN_NAMES = 20
 SIZE, POWER = 0.05, 0.80
-# A two-sided 5% test finds a mean of this many standard errors in 80% of samples: z(0.975) + z(0.80).
-DETECTABLE_ERRORS = 1.960 + 0.842
 
 
 class MeanTest(NamedTuple):
@@ -41,17 +38,6 @@ class MeanTest(NamedTuple):
     detectable: float  # the smallest |mean| that this sample would find with 80% power
     low: float  # of the 95% interval
     high: float
-
-
-class LagTest(NamedTuple):
-    """The mean of a series with its Newey-West standard error; ``n`` observations, ``lags`` used."""
-
-    mean: float
-    standard_error: float
-    t: float
-    p: float
-    n: int
-    lags: int
 
 
 def ic(frame: pd.DataFrame, *, factor: str, returns: str, min_names: int = MIN_NAMES) -> pd.Series:
@@ -224,38 +210,6 @@ def false_discovery(p: pd.Series | ArrayLike, *, method: str = "by") -> pd.Serie
     if present.any():
         result[present] = multipletests(values[present], method=f"fdr_{method}")[1]
     return result
-
-
-def newey_west_t(series: pd.Series | np.ndarray, *, lags: int | None = None, horizon: int = 1) -> LagTest:
-    """Test whether the mean of an autocorrelated series is zero.
-
-    The standard error is that of statsmodels' OLS on a constant with a HAC covariance (Bartlett kernel,
-    small-sample correction), p is two-sided from Student's t with n - 1 degrees of freedom. Newey & West
-    (1987); the automatic lag is the usual rule after Newey & West (1994).
-
-    Parameters
-    ----------
-    series : Series or array
-        In time order; missing values are dropped and their neighbours count as adjacent.
-    lags : int, optional
-        ``max(horizon - 1, floor(4 * (n / 100) ** (2 / 9)))`` if not given; at most n - 1.
-    horizon : int
-        Sessions over which neighbouring observations overlap: returns of h sessions share h - 1 of them.
-
-    Returns
-    -------
-    LagTest
-        All figures NaN for an empty series; only the mean for a single or an unvarying one.
-    """
-    values = np.asarray(series, dtype=float)
-    values = values[~np.isnan(values)]
-    n = len(values)
-    used = max(horizon - 1, int(4 * (n / 100) ** (2 / 9))) if lags is None else lags
-    used = max(min(used, n - 1), 0)
-    if n < 2 or np.ptp(values) == 0:
-        return LagTest(float(values.mean()) if n else np.nan, np.nan, np.nan, np.nan, n, used)
-    fit = OLS(values, np.ones(n)).fit(cov_type="HAC", cov_kwds={"maxlags": used, "use_correction": True}, use_t=True)
-    return LagTest(float(fit.params[0]), float(fit.bse[0]), float(fit.tvalues[0]), float(fit.pvalues[0]), n, used)
 
 
 def _correlate(frame: pd.DataFrame, factor: str, returns: str, min_names: int, *, ranked: bool) -> pd.Series:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from newsfactor.errors import InvalidValueError
-from newsfactor.resampling import block_bootstrap, permute_names, placebo_p, shift_dates
+from newsfactor.resampling import block_bootstrap, placebo_p
 
 
 def overlapping(n: int, horizon: int, tries: int, seed: int) -> np.ndarray:
@@ -90,30 +90,6 @@ def test_where_nothing_can_be_drawn_there_is_no_interval():
     assert got["block"].tolist() == [0, 0, 0]
     with pytest.raises(InvalidValueError, match="draws"):
         block_bootstrap(values, draws=0)
-
-
-def test_names_are_permuted_evenly():
-    rows = permute_names(6, draws=3000, seed=1)
-    assert (np.sort(rows, axis=1) == np.arange(6)).all()
-    for place in range(6):
-        assert np.bincount(rows[:, place]) == pytest.approx(np.full(6, 500), abs=90)
-    assert (rows == permute_names(6, draws=3000, seed=1)).all()
-    assert (rows != permute_names(6, draws=3000, seed=2)).any()
-    with pytest.raises(InvalidValueError, match="draws"):
-        permute_names(6, draws=0)
-
-
-def test_dates_are_shifted_round_and_never_by_too_little():
-    rows = shift_dates(50, draws=12, seed=3, least=5)
-    assert rows.shape == (12, 50)
-    shifts = rows[:, 0]
-    assert len(set(shifts)) == 12 and shifts.min() >= 5 and shifts.max() <= 45
-    for row in rows:
-        assert row.tolist() == [*range(row[0], 50), *range(row[0])]
-    assert sorted(shift_dates(50, draws=99, least=5)[:, 0]) == list(range(5, 46))
-    assert shift_dates(10, draws=3, least=5)[:, 0].tolist() == [5]
-    with pytest.raises(InvalidValueError, match="at most half of the 9 sessions"):
-        shift_dates(9, draws=3, least=5)
 
 
 def test_the_observed_figure_counts_as_one_of_the_placebos():

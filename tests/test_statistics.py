@@ -11,13 +11,11 @@ from scipy import stats
 
 from newsfactor.errors import InvalidValueError
 from newsfactor.statistics import (
-    DETECTABLE_ERRORS,
     assess_mean,
     assess_means,
     assign_quantiles,
     false_discovery,
     ic,
-    newey_west_t,
     rank_ic,
 )
 
@@ -64,56 +62,6 @@ def test_small_and_constant_days_are_nan_and_kept():
         assert got.isna().tolist() == [False, True, True, True]
         assert correlate(few, factor="f", returns="r", min_names=19).isna().tolist() == [False, False, True, True]
         assert correlate(few.iloc[:0], factor="f", returns="r").empty
-
-
-def newey_west_by_hand(values: np.ndarray, lags: int) -> float:
-    n, centred = len(values), values - values.mean()
-    total = (centred**2).sum()
-    for lag in range(1, lags + 1):
-        total += 2 * (1 - lag / (lags + 1)) * (centred[lag:] * centred[:-lag]).sum()
-    return float(np.sqrt(total / n**2 * n / (n - 1)))
-
-
-def test_newey_west_is_the_formula():
-    draw = np.random.default_rng(1)
-    values = np.convolve(draw.normal(0.1, 1, 210), np.ones(5), "valid")
-    for lags in (0, 4, 11):
-        got = newey_west_t(values, lags=lags)
-        assert got.standard_error == pytest.approx(newey_west_by_hand(values, lags), rel=1e-10)
-        assert got.t == pytest.approx(values.mean() / got.standard_error)
-        assert got.p == pytest.approx(2 * stats.t.sf(abs(got.t), len(values) - 1))
-
-
-def test_the_lag_is_the_larger_of_overlap_and_rule():
-    values = pd.Series(np.random.default_rng(2).normal(size=250))
-    assert newey_west_t(values).lags == 4  # 4 * 2.5 ** (2 / 9) = 4.9
-    assert newey_west_t(values, horizon=20).lags == 19
-    assert newey_west_t(values.iloc[:8], horizon=20).lags == 7
-    gaps = values.mask(values.index % 2 == 0)
-    assert newey_west_t(gaps) == newey_west_t(gaps.dropna())
-
-
-def test_series_without_a_spread_have_no_error():
-    assert np.isnan(newey_west_t([])[:4]).all()
-    for values in ([0.5], [0.5, 0.5, 0.5]):
-        got = newey_west_t(values)
-        assert got.mean == 0.5
-        assert np.isnan([got.standard_error, got.t, got.p]).all()
-
-
-def test_noise_is_rejected_about_as_often_as_it_should_be():
-    draw = np.random.default_rng(3)
-    p = np.array([newey_west_t(draw.normal(size=120)).p for _ in range(800)])
-    # The HAC error is a little too small in short samples, hence the room above.
-    assert 0.03 < (p < 0.05).mean() < 0.09
-
-
-def test_what_is_called_detectable_is_found_in_four_samples_of_five():
-    draw = np.random.default_rng(4)
-    n = 400
-    samples = draw.normal(DETECTABLE_ERRORS / np.sqrt(n), 1, (3000, n))
-    t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * np.sqrt(n)
-    assert (np.abs(t) > 1.96).mean() == pytest.approx(0.8, abs=0.025)
 
 
 def test_equal_values_share_a_bucket():
