@@ -65,7 +65,8 @@ def _mean_positions(changes: np.ndarray) -> np.ndarray:
     if changes.all():
         return np.broadcast_to(np.arange(last + 1, dtype=float), (len(changes), last + 1))
     mirrored = _first_positions(changes[:, ::-1])[:, ::-1]
-    return (_first_positions(changes) + (last - mirrored)) / 2
+    means: np.ndarray = (_first_positions(changes) + (last - mirrored)) / 2
+    return means
 
 
 def correlate_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -138,7 +139,8 @@ def assign_buckets(ranked: Ranked, quantiles: int) -> np.ndarray:
     """The bucket 0..quantiles−1 of each cell by its rank, equal values sharing one; −1 without a value."""
     with np.errstate(invalid="ignore"):
         bucket = (ranked.ranks - 0.5) * quantiles // ranked.count[:, None]
-    return np.nan_to_num(bucket, nan=-1).astype(np.int8)
+    numbers: np.ndarray = np.nan_to_num(bucket, nan=-1).astype(np.int8)
+    return numbers
 
 
 def assign_buckets_around(values: np.ndarray, mode: float, quantiles: int) -> np.ndarray:
@@ -147,10 +149,10 @@ def assign_buckets_around(values: np.ndarray, mode: float, quantiles: int) -> np
     At least three.
     """
     middle = quantiles // 2
-    bucket = np.where(values == mode, middle, -1).astype(np.int8)
+    bucket: np.ndarray = np.where(values == mode, middle, -1).astype(np.int8)
     for chosen, first, count in ((values < mode, 0, middle), (values > mode, middle + 1, quantiles - 1 - middle)):
         part = assign_buckets(rank_rows(np.where(chosen, values, np.nan)), count)
-        bucket = np.where(chosen, part + first, bucket).astype(np.int8)
+        bucket[chosen] = part[chosen] + first
     return bucket
 
 

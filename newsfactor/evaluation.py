@@ -11,7 +11,7 @@ import pandas as pd
 import newsfactor
 from newsfactor.errors import InvalidValueError, TableError
 from newsfactor.measures import NEUTRALIZE, Factor, find_mode, measure
-from newsfactor.returns import check_horizons, diagnostic_returns, panel_cutoff
+from newsfactor.returns import check_horizons, panel_cutoff
 from newsfactor.samples import draw_cells, draw_industries, draw_stocks, fingerprint, split_sessions
 from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, TIMEZONE, check
 from newsfactor.sessions import check_sessions
@@ -22,15 +22,15 @@ from newsfactor.summaries import (
     find_refused,
     list_daily,
     list_quantiles,
-    measure_diagnostics,
     run_placebos,
     summarise,
     summarise_decay,
+    summarise_diagnostics,
     summarise_portfolios,
     summarise_quantiles,
     summarise_subsets,
 )
-from newsfactor.tearsheet import Evaluation
+from newsfactor.tearsheet import Evaluation as Evaluation
 
 
 def evaluate(
@@ -116,7 +116,8 @@ def evaluate(
     judging = {"quantiles": quantiles, "min_names": min_names, "neutralize": neutralize}
     setting = draw(cells, prices, universe, horizons=wanted, entry=entry, judging=judging, **options)
     modes = {name: None if neutralize else find_mode(values, quantiles) for name, values in cells.factors.items()}
-    daily, traits = measure(setting.sample, {name: Factor(cells.factors[name], modes[name]) for name in names})
+    measures = measure(setting.sample, {name: Factor(cells.factors[name], modes[name]) for name in names})
+    daily = measures.daily
     through = _trained_through(panel)
     samples = split_sessions(cells.days, through, calendar)
     evidence = "out" if "out" in samples else "all"
@@ -128,7 +129,6 @@ def evaluate(
     subsets = summarise_subsets(daily, setting.sample, cells, kept)
     summary, subsets = correct_for_number(_refuse(summary, refused), _refuse(subsets, refused), evidence)
     quantile_daily = list_quantiles(daily, cells, kept)
-    same_day = diagnostic_returns(prices, cells.days, cells.names, sessions=calendar) if key == "code" else {}
     data = {"panel": panel, "prices": prices, "universe": universe}
     settings = {
         "by": "stock" if key == "code" else key, "cutoff": cutoff, "entry": entry, "horizons": wanted,
@@ -144,11 +144,11 @@ def evaluate(
         **{f"{label}_sha1": fingerprint(frame) for label, frame in data.items()},
     }  # fmt: skip
     return Evaluation(
-        summary=summary, subsets=subsets, decay=summarise_decay(setting, traits, kept),
-        placebo=_refuse(run_placebos(setting, traits, kept, seed=seed), refused),
-        portfolios=_refuse(summarise_portfolios(daily, traits, cells, kept, cost=cost), refused),
+        summary=summary, subsets=subsets, decay=summarise_decay(measures, kept, min_names=min_names),
+        placebo=_refuse(run_placebos(measures, setting.sample, kept, seed=seed), refused),
+        portfolios=_refuse(summarise_portfolios(measures, cells, kept, cost=cost), refused),
         quantile_returns=_refuse(summarise_quantiles(quantile_daily), refused), quantile_daily=quantile_daily,
-        ic=list_daily(daily, cells), coverage=coverage, diagnostics=measure_diagnostics(same_day, cells, kept, min_names=min_names),
+        ic=list_daily(daily, cells), coverage=coverage, diagnostics=summarise_diagnostics(measures, kept),
         settings=settings,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +30,10 @@ from newsfactor.statistics import MIN_NAMES
 
 MIN_CLASS = 5  # names of one industry or size that a day needs
 NEUTRALIZE = (None, "industry", "industry_size", "industry_returns")
+_ENOUGH = 100_000  # values tell which is common
 _BLOCK = 250_000  # cells worked on at once: a dozen arrays of 8 bytes each
 
-_Kind = TypeVar("_Kind")
+Key = tuple[str, int]  # factor and horizon
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Sample:
     tradable: np.ndarray  # could be entered on either side
     log_circ_mv: np.ndarray
     controls: Sequence[np.ndarray]
+    same_day: Mapping[str, np.ndarray]  # what had happened before an entry, for diagnosis
     quantiles: int
     min_names: int = MIN_NAMES
     neutralize: str | None = None
@@ -95,10 +97,20 @@ class Daily:
 
 @dataclass(frozen=True)
 class Traits:
-    """One factor's ranks as standard scores of their day (0 without a value), and its buckets (−1 without)."""
+    """One factor's ranks as standard scores of their day (NaN without a value), its buckets (−1), and diagnostics."""
 
     scores: np.ndarray
     buckets: np.ndarray
+    same_day: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The daily figures of each factor and horizon, each factor's traits, and the scores of what was earned."""
+
+    daily: dict[Key, Daily]
+    traits: dict[str, Traits]
+    outcomes: dict[int, np.ndarray]
 
 
 def find_mode(values: np.ndarray, quantiles: int) -> float | None:
@@ -106,25 +118,22 @@ def find_mode(values: np.ndarray, quantiles: int) -> float | None:
     finite = values[np.isfinite(values)]
     if not len(finite) or quantiles < 3:
         return None
-    levels, counts = np.unique(finite, return_counts=True)
+    levels, counts = np.unique(finite[:: len(finite) // _ENOUGH + 1], return_counts=True)
     mode = levels[counts.argmax()]
-    if counts.max() * quantiles <= len(finite) / 2:
-        return None
     held = np.isfinite(values).any(axis=1)
     shares = (values[held] == mode).sum(axis=1) / np.isfinite(values[held]).sum(axis=1)
     return float(mode) if np.median(shares) > 1 / quantiles else None
 
 
-def measure(sample: Sample, factors: Mapping[str, Factor]) -> tuple[dict[tuple[str, int], Daily], dict[str, Traits]]:
-    """The daily figures of each factor and horizon, and the traits of each factor."""
+def measure(sample: Sample, factors: Mapping[str, Factor]) -> Measures:
+    """Measure every factor at every horizon, blocks of sessions side by side."""
     sessions, names = next(iter(factors.values())).values.shape
     step = max(_BLOCK // max(names, 1), 1)
     blocks = [slice(start, start + step) for start in range(0, max(sessions, 1), step)]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         parts = list(pool.map(lambda rows: _measure_block(_cut(sample, rows), _cut(dict(factors), rows)), blocks))
-    daily = {key: _join([part[0][key] for part in parts]) for key in parts[0][0]}
-    traits = {key: _join([part[1][key] for part in parts]) for key in parts[0][1]}
-    return daily, traits
+    whole: Measures = _join(parts)
+    return whole
 
 
 def _cut(value: Any, rows: slice) -> Any:
@@ -140,13 +149,13 @@ def _cut(value: Any, rows: slice) -> Any:
     return value
 
 
-def _join(parts: list[_Kind]) -> _Kind:
+def _join(parts: list[Any]) -> Any:
     """The inverse: structures one below the other."""
     if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)  # type: ignore[return-value]
+        return np.concatenate(parts)
     if isinstance(parts[0], dict):
-        return {key: _join([part[key] for part in parts]) for key in parts[0]}  # type: ignore[index,return-value]
-    return type(parts[0])(*(_join([getattr(part, field.name) for part in parts]) for field in fields(parts[0])))  # type: ignore[arg-type]
+        return {key: _join([part[key] for part in parts]) for key in parts[0]}
+    return type(parts[0])(*(_join([getattr(part, field.name) for part in parts]) for field in fields(parts[0])))
 
 
 class _Ranks:
@@ -156,7 +165,7 @@ class _Ranks:
         self.values, self.mask, self.parent = values, mask, parent
         self.rows = np.arange(len(mask)) if parent is None else np.flatnonzero((mask != parent.mask).any(axis=1))
         self.fresh = rank_rows(np.where(mask, values, np.nan)[self.rows])
-        self.ranks = self._spread(self.fresh.ranks, None if parent is None else parent.ranks)
+        self.ranks: np.ndarray = self._spread(self.fresh.ranks, None if parent is None else parent.ranks)
         self._classed: dict[str, np.ndarray] = {}
 
     def on(self, mask: np.ndarray) -> _Ranks:
@@ -177,24 +186,39 @@ class _Ranks:
         return whole
 
 
-def _measure_block(
-    sample: Sample, factors: Mapping[str, Factor]
-) -> tuple[dict[tuple[str, int], Daily], dict[str, Traits]]:
+def _measure_block(sample: Sample, factors: Mapping[str, Factor]) -> Measures:
     anywhere = np.any([np.isfinite(factor.values) for factor in factors.values()], axis=0)
     returns = {
         horizon: _Ranks(earned := _outcome(market.earned, sample), anywhere & np.isfinite(earned))
         for horizon, market in sample.markets.items()
     }
+    windows = {name: _Ranks(value, np.isfinite(value)) for name, value in sample.same_day.items()}
     daily, traits = {}, {}
     for name, factor in factors.items():
         values = _neutralise(factor.values, sample)
         own = _Ranks(values, np.isfinite(values))
         rest = _Ranks(*_incremental(values, sample))
         buckets = _bucket(values, factor, own.fresh, sample)
-        traits[name] = Traits(_score(own.fresh), buckets)
+        traits[name] = Traits(_score(own.fresh), buckets, _correlate_same_day(own, windows, sample.min_names))
         for horizon, market in sample.markets.items():
             daily[name, horizon] = _measure_one(sample, market, own, rest, returns[horizon], buckets)
-    return daily, traits
+    outcomes = {horizon: _score(_rank_all(ranks)) for horizon, ranks in returns.items()}
+    return Measures(daily, traits, outcomes)
+
+
+def _rank_all(ranks: _Ranks) -> Ranked:
+    """Ranks of every known value, also of names without a factor."""
+    known = np.isfinite(ranks.values)
+    return ranks.fresh if (known == ranks.mask).all() else rank_rows(ranks.values)
+
+
+def _correlate_same_day(own: _Ranks, windows: Mapping[str, _Ranks], least: int) -> dict[str, np.ndarray]:
+    result = {}
+    for name, window in windows.items():
+        both = own.mask & window.mask
+        value = correlate_rows(own.on(both).ranks, window.on(both).ranks)
+        result[name] = np.where(both.sum(axis=1) >= least, value, np.nan)
+    return result
 
 
 def _outcome(earned: np.ndarray, sample: Sample) -> np.ndarray:
@@ -232,8 +256,8 @@ def _bucket(values: np.ndarray, factor: Factor, ranked: Ranked, sample: Sample) 
 
 
 def _score(ranked: Ranked) -> np.ndarray:
-    centred = np.nan_to_num(ranked.ranks - (ranked.count[:, None] + 1) / 2)
-    deviation = np.sqrt((centred**2).sum(axis=1) / np.maximum(ranked.count, 1))
+    centred = ranked.ranks - (ranked.count[:, None] + 1) / 2
+    deviation = np.sqrt(np.nansum(centred**2, axis=1) / np.maximum(ranked.count, 1))
     return (centred / np.where(deviation > 0, deviation, 1.0)[:, None]).astype(np.float32)
 
 

@@ -25,9 +25,7 @@ def measure_autocorrelation(traits: Traits, *, lag: int) -> np.ndarray:
     """The correlation of each session's ranks with those ``lag`` sessions before, over the names that have both."""
     result = np.full(len(traits.buckets), np.nan)
     if 0 < lag < len(result):
-        result[lag:] = _correlate_scores(
-            traits.scores[lag:], traits.scores[:-lag], (traits.buckets[lag:] >= 0) & (traits.buckets[:-lag] >= 0)
-        )
+        result[lag:] = _correlate_scores(traits.scores[lag:], traits.scores[:-lag])[0]
     return result
 
 
@@ -39,20 +37,20 @@ def measure_decay(traits: Traits, outcome: np.ndarray, *, lag: int, min_names: i
     result = np.full(len(outcome), np.nan)
     if lag < len(result):
         upto = len(result) - lag
-        later, scores = outcome[lag:], traits.scores[:upto]
-        both = (traits.buckets[:upto] >= 0) & np.isfinite(later)
-        value = _correlate_scores(scores, np.nan_to_num(later), both)
-        result[:upto] = np.where(both.sum(axis=1) >= min_names, value, np.nan)
+        value, names = _correlate_scores(traits.scores[:upto], outcome[lag:])
+        result[:upto] = np.where(names >= min_names, value, np.nan)
     return result
 
 
-def _correlate_scores(x: np.ndarray, y: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each row over the cells of a mask, of values whose size is about one."""
-    n = np.maximum(both.sum(axis=1), 1)
+def _correlate_scores(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pearson's correlation of each row, of values whose size is about one, and how many names have both."""
+    both = np.isfinite(x) & np.isfinite(y)
+    names = both.sum(axis=1)
+    n = np.maximum(names, 1)
     x, y = np.where(both, x, 0.0), np.where(both, y, 0.0)
     mean_x, mean_y = x.sum(axis=1) / n, y.sum(axis=1) / n
     xy = np.einsum("tn,tn->t", x, y) / n - mean_x * mean_y
     xx = np.einsum("tn,tn->t", x, x) / n - mean_x**2
     yy = np.einsum("tn,tn->t", y, y) / n - mean_y**2
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where((xx > 1e-6) & (yy > 1e-6), xy / np.sqrt(xx * yy), np.nan)
+        return np.where((xx > 1e-6) & (yy > 1e-6), xy / np.sqrt(xx * yy), np.nan), names

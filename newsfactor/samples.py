@@ -13,7 +13,7 @@ import pandas as pd
 from newsfactor.cross_sections import assign_buckets, rank_rows
 from newsfactor.exposures import measure_exposures
 from newsfactor.measures import Classes, Market, Sample
-from newsfactor.returns import NOTES, Outcomes, measure_industries, measure_outcomes
+from newsfactor.returns import NOTES, Outcomes, diagnostic_returns, measure_industries, measure_outcomes
 from newsfactor.sessions import session_numbers
 
 SIZES = ("small", "middle", "large")
@@ -83,10 +83,11 @@ def draw_stocks(
     )
     known = measure_exposures(prices, universe, cells.days, cells.names, **options)
     size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
+    same_day = diagnostic_returns(prices, cells.days, cells.names, sessions=options["sessions"])
     classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
     controls = [known.return_1, known.return_5, known.return_20, known.turnover, known.log_circ_mv]
     tradable = outcomes.can_buy & outcomes.can_sell
-    sample = Sample(_tell_markets(outcomes), classes, tradable, known.log_circ_mv, controls, **judging)
+    sample = Sample(_tell_markets(outcomes), classes, tradable, known.log_circ_mv, controls, same_day, **judging)
     return _set(sample, outcomes, cells)
 
 
@@ -98,7 +99,7 @@ def draw_industries(
     outcomes = measure_industries(prices, universe, cells.days, cells.names, horizons=horizons, entry=entry, **options)
     tradable = outcomes.can_buy & outcomes.can_sell
     unknown = np.full(cells.held.shape, np.nan)
-    return _set(Sample(_tell_markets(outcomes), {}, tradable, unknown, [], **judging), outcomes, cells)
+    return _set(Sample(_tell_markets(outcomes), {}, tradable, unknown, [], {}, **judging), outcomes, cells)
 
 
 def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from newsfactor.cross_sections import correlate_rows, rank_rows
-from newsfactor.measures import Daily, Sample, Traits
+from newsfactor.measures import Daily, Key, Measures, Sample, Traits
 from newsfactor.persistence import measure_autocorrelation, measure_decay, measure_turnover
 from newsfactor.placebo import Placebo, draw_orders, exchange_names, shift_dates, transform
 from newsfactor.resampling import block_bootstrap
@@ -17,7 +16,6 @@ from newsfactor.returns import REASONS
 from newsfactor.samples import Cells, Setting
 from newsfactor.statistics import assess_means, false_discovery
 
-Key = tuple[str, int]
 DECAY_LAGS = (0, 1, 2, 3, 4, 5, 9, 14, 19)
 STAMP_DUTY = ((pd.Timestamp("2008-09-19"), 0.001), (pd.Timestamp("2023-08-28"), 0.0005))  # on sales
 # Rows of a panel that lack an outcome, in the order in which they are counted.
@@ -101,7 +99,7 @@ def correct_for_number(
 
 def list_daily(daily: Mapping[Key, Daily], cells: Cells) -> pd.DataFrame:
     """The daily correlations of the panel's sessions."""
-    held = cells.held.any(axis=1)
+    held = np.asarray(cells.held.any(axis=1))
     frames = []
     for (factor, horizon), figures in daily.items():
         frames.append(
@@ -117,7 +115,7 @@ def list_daily(daily: Mapping[Key, Daily], cells: Cells) -> pd.DataFrame:
 def list_quantiles(daily: Mapping[Key, Daily], cells: Cells, kept: np.ndarray) -> pd.DataFrame:
     """The daily mean return of each bucket, and the same less that of all covered names."""
     frames = []
-    days = cells.held.any(axis=1) & kept
+    days = np.asarray(cells.held.any(axis=1)) & kept
     for (factor, horizon), figures in daily.items():
         returns = figures.bucket_return[days]
         count = returns.shape[1]
@@ -145,21 +143,21 @@ def stamp_duty(days: pd.DatetimeIndex) -> np.ndarray:
     """The duty on a sale on each day, as a share of its value."""
     starts = pd.DatetimeIndex([start for start, _ in STAMP_DUTY])
     rates = np.array([rate for _, rate in STAMP_DUTY])
-    return rates[np.maximum(starts.searchsorted(days, side="right") - 1, 0)]
+    duty: np.ndarray = rates[np.maximum(starts.searchsorted(days, side="right") - 1, 0)]
+    return duty
 
 
-def summarise_portfolios(
-    daily: Mapping[Key, Daily], traits: Mapping[str, Traits], cells: Cells, kept: np.ndarray, *, cost: float
-) -> pd.DataFrame:
+def summarise_portfolios(measures: Measures, cells: Cells, kept: np.ndarray, *, cost: float) -> pd.DataFrame:
     """What the top bucket earned over all covered names, and over the bottom one, before and after costs.
 
     A cohort is bought for each session and held over the horizon. Of the top bucket the names that were not in it a
     horizon before are bought and as many are sold; so for the bottom one, the other way round.
     """
-    held, duty = cells.held.any(axis=1), stamp_duty(cells.days)
+    held, duty = np.asarray(cells.held.any(axis=1)), stamp_duty(cells.days)
     rows: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
-    for (factor, horizon), figures in daily.items():
+    traits = measures.traits
+    for (factor, horizon), figures in measures.daily.items():
         last = figures.bucket_return.shape[1] - 1
         top, bottom = (measure_turnover(traits[factor], bucket=b, lag=horizon, held=held) for b in (last, 0))
         steady = measure_autocorrelation(traits[factor], lag=horizon)
@@ -187,42 +185,53 @@ def _mean_where(values: np.ndarray, kept: np.ndarray) -> float:
     return float(chosen.mean()) if len(chosen) else np.nan
 
 
-def summarise_decay(setting: Setting, traits: Mapping[str, Traits], kept: np.ndarray) -> pd.DataFrame:
+def summarise_decay(measures: Measures, kept: np.ndarray, *, min_names: int) -> pd.DataFrame:
     """The mean RankIC with what was earned over the shortest horizon, some sessions later."""
-    horizon = min(setting.sample.markets)
-    ranked = rank_rows(setting.sample.markets[horizon].earned)
-    middle = (ranked.count[:, None] + 1) / 2
-    scores = (ranked.ranks - middle) / np.maximum(ranked.count[:, None] / np.sqrt(12), 1)
-    keys = [(factor, lag) for factor in traits for lag in DECAY_LAGS]
+    horizon = min(measures.outcomes)
+    keys = [(factor, lag) for factor in measures.traits for lag in DECAY_LAGS]
     columns = [
-        np.where(kept, measure_decay(traits[factor], scores, lag=lag, min_names=setting.sample.min_names), np.nan)
+        measure_decay(measures.traits[factor], measures.outcomes[horizon], lag=lag, min_names=min_names)
         for factor, lag in keys
     ]
-    tests = assess_means(np.column_stack(columns), horizon=horizon)
+    return _describe_means(pd.DataFrame(keys, columns=["factor", "lag"]), columns, kept, horizon)
+
+
+def summarise_diagnostics(measures: Measures, kept: np.ndarray) -> pd.DataFrame:
+    """The mean RankIC with what had happened before an entry: no figure here could be traded on."""
+    keys = [(factor, window) for factor, trait in measures.traits.items() for window in trait.same_day]
+    columns = [measures.traits[factor].same_day[window] for factor, window in keys]
+    return _describe_means(pd.DataFrame(keys, columns=["factor", "window"]), columns, kept, 1)
+
+
+def _describe_means(keys: pd.DataFrame, columns: list[np.ndarray], kept: np.ndarray, horizon: int) -> pd.DataFrame:
     names = {"mean": "mean_rank_ic", "low": "low", "high": "high", "n": "n_days"}
-    return pd.DataFrame(keys, columns=["factor", "lag"]).join(tests[list(names)].rename(columns=names).reset_index(drop=True))  # fmt: skip
+    if not columns:
+        return keys.reindex(columns=[*keys.columns, *names.values()])
+    values = np.where(kept[:, None], np.column_stack(columns), np.nan)
+    tests = assess_means(values, horizon=horizon)[list(names)].rename(columns=names)
+    return keys.join(tests.reset_index(drop=True))
 
 
-def run_placebos(setting: Setting, traits: Mapping[str, Traits], kept: np.ndarray, *, seed: int) -> pd.DataFrame:
+def run_placebos(measures: Measures, sample: Sample, kept: np.ndarray, *, seed: int) -> pd.DataFrame:
     """Each headline figure beside the same one with names exchanged and with dates shifted."""
     names = ["factor", "horizon", "figure", "placebo", *Placebo._fields]
     sessions = np.flatnonzero(kept)
     if not len(sessions):
         return pd.DataFrame(columns=names)
     rows = slice(int(sessions[0]), int(sessions[-1]) + 1)
-    orders = draw_orders(setting.sample.log_circ_mv.shape[1], seed=seed)
+    orders = draw_orders(sample.tradable.shape[1], seed=seed)
     weights = {
         (factor, figure): transform(value, orders)
-        for factor, trait in traits.items()
-        for figure, value in _weigh(trait, rows, setting.sample).items()
+        for factor, trait in measures.traits.items()
+        for figure, value in _weigh(trait, rows, sample).items()
     }
     found = []
-    for horizon, market in setting.sample.markets.items():
+    for horizon, market in sample.markets.items():
         earned = market.earned[rows]
-        outcomes = {"rank_ic": transform(_standardise(rank_rows(earned).ranks), orders)}
-        outcomes["return"] = transform(earned - _row_mean(earned), orders)
+        ranked = transform(measures.outcomes[horizon][rows], orders)
+        excess = transform(earned - _row_mean(earned), orders)
         for (factor, figure), weight in weights.items():
-            outcome = outcomes["rank_ic" if figure == "rank_ic" else "return"]
+            outcome = ranked if figure == "rank_ic" else excess
             kinds = {
                 "names": exchange_names(weight, outcome),
                 "dates": shift_dates(weight, outcome, least=max(5, horizon)),
@@ -243,39 +252,16 @@ def _weigh(trait: Traits, rows: slice, sample: Sample) -> dict[str, np.ndarray]:
     for name, chosen in (("top", buckets == sample.quantiles - 1), ("bottom", buckets == 0), ("all", buckets >= 0)):
         shares[name] = np.where(enough, chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1), 0.0)
     return {
-        "rank_ic": np.where(enough, trait.scores[rows] / np.maximum(n, 1), 0.0),
+        "rank_ic": np.where(enough, np.nan_to_num(trait.scores[rows]) / np.maximum(n, 1), 0.0),
         "long_only": shares["top"] - shares["all"], "long_short": shares["top"] - shares["bottom"],
     }  # fmt: skip
 
 
-def _standardise(ranks: np.ndarray) -> np.ndarray:
-    centred = ranks - _row_mean(ranks)
-    deviation = np.sqrt(_row_mean(centred**2))
-    return centred / np.where(deviation > 0, deviation, 1.0)
-
-
 def _row_mean(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
-    mean: np.ndarray = np.where(known, values, 0.0).sum(axis=1, keepdims=True) / np.maximum(
-        known.sum(axis=1, keepdims=True), 1
-    )
+    total = np.where(known, values, 0.0).sum(axis=1, keepdims=True)
+    mean: np.ndarray = total / np.maximum(known.sum(axis=1, keepdims=True), 1)
     return mean
-
-
-def measure_diagnostics(
-    same_day: Mapping[str, np.ndarray], cells: Cells, kept: np.ndarray, *, min_names: int
-) -> pd.DataFrame:
-    """The RankIC with what had happened when, or before, the factor was known: no figure here could be traded on."""
-    keys = [(factor, kind) for factor in cells.factors for kind in same_day]
-    columns = []
-    for factor, kind in keys:
-        both = np.isfinite(cells.factors[factor]) & np.isfinite(same_day[kind])
-        x, y = (rank_rows(np.where(both, part, np.nan)).ranks for part in (cells.factors[factor], same_day[kind]))
-        columns.append(np.where(kept & (both.sum(axis=1) >= min_names), correlate_rows(x, y), np.nan))
-    table = pd.DataFrame(keys, columns=["factor", "window"])
-    names = {"mean": "mean_rank_ic", "low": "low", "high": "high", "n": "n_days"}
-    tests = assess_means(np.column_stack(columns)) if columns else pd.DataFrame(columns=list(names), dtype=float)
-    return table.join(tests[list(names)].rename(columns=names).reset_index(drop=True))
 
 
 def count_coverage(daily: Mapping[Key, Daily], cells: Cells, setting: Setting) -> pd.DataFrame:
@@ -303,4 +289,4 @@ def find_refused(coverage: pd.DataFrame, max_loss: float) -> set[Key]:
     judged = coverage[~coverage["reason"].isin(set(EXCUSED) - {"used"})]
     sums = judged.assign(lost=judged["rows"].where(judged["reason"] != "used", 0)).groupby(["factor", "horizon"])
     share = sums["lost"].sum() / sums["rows"].sum().clip(lower=1)
-    return {key for key, value in share.items() if value > max_loss}
+    return {(str(key[0]), int(key[1])) for key, value in zip(share.index, share, strict=True) if value > max_loss}

@@ -197,7 +197,8 @@ def _coverage_table(result: Evaluation) -> pd.DataFrame:
     counts = counts[["used", *counts.columns.drop("used")]]
     counts.insert(0, "rows", counts.sum(axis=1))
     order = result.coverage[["factor", "horizon"]].drop_duplicates()
-    return order.merge(counts.reset_index(), on=["factor", "horizon"]).rename_axis(columns=None)
+    table: pd.DataFrame = order.merge(counts.reset_index(), on=["factor", "horizon"]).rename_axis(columns=None)
+    return table
 
 
 def _diagnostic_table(result: Evaluation) -> pd.DataFrame:
