@@ -38,6 +38,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "Evaluation": "evaluation",
     "to_alphalens": "bridges",
+    "to_qlib": "bridges",
     "synthetic_market": "synthetic",
     "run": "pipeline",
 }
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # the aliases export the names to type checkers, which do not
     from newsfactor import testing as testing
     from newsfactor import transforms as transforms
     from newsfactor.bridges import to_alphalens as to_alphalens
+    from newsfactor.bridges import to_qlib as to_qlib
     from newsfactor.checkpoints import convert_checkpoint as convert_checkpoint
     from newsfactor.cleaning import clean as clean
     from newsfactor.codes import format_code as format_code

@@ -127,7 +127,7 @@ def residualise(values: np.ndarray, controls: Sequence[np.ndarray], groups: np.n
     scale = np.sqrt(np.einsum("tkn,tkn->tk", x, x))
     x /= np.where(scale > 0, scale, 1.0)[:, :, None]
     slopes = np.linalg.pinv(x @ x.transpose(0, 2, 1), hermitian=True, rcond=1e-10) @ (x @ y[:, :, None])
-    residual = y - (slopes.transpose(0, 2, 1) @ x)[:, 0]
+    residual: np.ndarray = y - (slopes.transpose(0, 2, 1) @ x)[:, 0]
     # What a regression explains in full leaves only rounding, which would still have ranks.
     size = np.abs(np.where(kept, values, 0.0)).max(axis=1)
     level = np.abs(residual).max(axis=1) <= 1e-9 * size

@@ -75,7 +75,8 @@ def evaluate(
         day than a bucket should is split below and above that value, which has the middle bucket to itself.
     neutralize : {None, "industry", "industry_size", "industry_returns"}
         Judge the factor less its industry's mean, or its residual on industry dummies and log capitalisation; or the
-        factor as it is against returns less their industry's mean (alphalens' ``group_adjust``). Stocks only.
+        factor as it is against returns less the mean of their industry's names that have a factor (alphalens'
+        ``group_adjust``). Stocks only.
     entry : {"next_open", "next_close", "diagnostic_close"}
         As in `forward_returns`.
     min_names : int

@@ -189,7 +189,7 @@ class _Ranks:
 def _measure_block(sample: Sample, factors: Mapping[str, Factor]) -> Measures:
     anywhere = np.any([np.isfinite(factor.values) for factor in factors.values()], axis=0)
     returns = {
-        horizon: _Ranks(earned := _outcome(market.earned, sample), anywhere & np.isfinite(earned))
+        horizon: _Ranks(earned := _outcome(market.earned, sample, anywhere), anywhere & np.isfinite(earned))
         for horizon, market in sample.markets.items()
     }
     windows = {name: _Ranks(value, np.isfinite(value)) for name, value in sample.same_day.items()}
@@ -221,11 +221,11 @@ def _correlate_same_day(own: _Ranks, windows: Mapping[str, _Ranks], least: int) 
     return result
 
 
-def _outcome(earned: np.ndarray, sample: Sample) -> np.ndarray:
+def _outcome(earned: np.ndarray, sample: Sample, covered: np.ndarray) -> np.ndarray:
     if sample.neutralize != "industry_returns":
         return earned
     industry = sample.classes["industry"]
-    return demean_in_groups(earned, industry.number, len(industry.labels))
+    return demean_in_groups(np.where(covered, earned, np.nan), industry.number, len(industry.labels))
 
 
 def _neutralise(values: np.ndarray, sample: Sample) -> np.ndarray:

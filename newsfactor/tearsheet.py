@@ -109,7 +109,8 @@ def _title(result: Evaluation) -> str:
 
 
 def _evidence(result: Evaluation) -> pd.DataFrame:
-    return result.summary[result.summary["sample"] == result.settings["evidence"]]
+    rows: pd.DataFrame = result.summary[result.summary["sample"] == result.settings["evidence"]]
+    return rows
 
 
 def _choose_drawn(result: Evaluation) -> list[str]:
