@@ -8,7 +8,8 @@ nothing of MinHash), 100 before 2026-07-01, on which the bounds of `newsfactor/r
 Marked "same" is a pair that reports one event, announcement or statement, however worded; two moves of one price, two
 days of one routine notice and a round-up that holds the other are not. near_duplicates.csv holds the marks under hashes of
 the ids, and the weight of each: how many pairs it stands for. Weighted figures estimate all pairs from 0.2 up; one "same"
-of the lowest stratum stands for 5,800 pairs. Intervals are 95% percentile intervals of a bootstrap within strata.
+of the lowest stratum stands for 5,800 pairs. Intervals are of 95%: Wilson's for plain figures, percentiles of a bootstrap
+within strata for weighted ones (which cannot show an error that no drawn pair shows).
 `--draw` draws the pairs anew (scikit-learn, minutes) and says how many are the marked ones.
 """
 
@@ -25,6 +26,7 @@ import pandas as pd
 from bundled_model import print_table
 from machine import describe_machine
 from scipy import sparse
+from scipy.stats import binomtest
 
 import newsfactor as nf
 from newsfactor.prompting import news_text
@@ -104,28 +106,32 @@ def judge(name: str, table: pd.DataFrame, marks: pd.DataFrame) -> list[dict[str,
     marks = marks.assign(found=story[marks["first"]] == story[marks["second"]])
     rows = []
     for half, part in marks.groupby("half", sort=False):
-        for kind, weight in (("pairs", pd.Series(1.0, part.index)), ("weighted", part["weight"])):
-            precision, recall = rates(part, weight)
+        for kind, rates in (("pairs", plain_rates(part)), ("weighted", weighted_rates(part))):
             rows.append(
-                {"rule": name, f"{SPLIT:%m-%d}": half, "figures": kind, "precision": precision, "recall": recall}
+                {"rule": name, f"{SPLIT:%m-%d}": half, "figures": kind, "precision": rates[0], "recall": rates[1]}
             )
     return rows
 
 
-def rates(part: pd.DataFrame, weight: pd.Series) -> tuple[str, str]:
-    """Precision and recall with their intervals."""
+def plain_rates(part: pd.DataFrame) -> list[str]:
+    hits = int((part["same"] & part["found"]).sum())
+    rates = []
+    for count in (int(part["found"].sum()), int(part["same"].sum())):
+        low, high = binomtest(hits, count).proportion_ci(method="wilson")
+        rates.append(f"{hits} of {count}: {hits / count:.2f} [{low:.2f}, {high:.2f}]")
+    return rates
+
+
+def weighted_rates(part: pd.DataFrame) -> list[str]:
     same, found = part["same"].to_numpy(), part["found"].to_numpy()
-    parts = np.stack([same & found, found, same]) * weight.to_numpy()
+    parts = np.stack([same & found, found, same]) * part["weight"].to_numpy()
     draw = np.random.default_rng(0)
     strata = [np.flatnonzero(part["cosine"] == name) for name in part["cosine"].unique()]
-    samples = [np.concatenate([draw.choice(s, len(s)) for s in strata]) for _ in range(REPEATS)]
-    hit, said, true = np.array([parts[:, rows].sum(axis=1) for rows in samples]).T
+    samples = [np.concatenate([draw.choice(rows, len(rows)) for rows in strata]) for _ in range(REPEATS)]
+    drawn = np.array([parts[:, rows].sum(axis=1) for rows in samples]).T
     point = parts.sum(axis=1)
-    return tuple(
-        f"{point[0] / point[k]:.2f} [{low:.2f}, {high:.2f}]"
-        for k, under in ((1, said), (2, true))
-        for low, high in [np.nanpercentile(hit / np.where(under > 0, under, np.nan), [2.5, 97.5])]
-    )  # type: ignore[return-value]
+    bounds = [np.percentile(drawn[0] / drawn[k], [2.5, 97.5]) for k in (1, 2)]
+    return [f"{point[0] / point[k]:.2f} [{low:.2f}, {high:.2f}]" for k, (low, high) in zip((1, 2), bounds, strict=True)]
 
 
 def describe(name: str, table: pd.DataFrame, wall: float, used: float) -> dict[str, object]:
@@ -180,7 +186,14 @@ def find_pairs(news: pd.DataFrame) -> pd.DataFrame:
     texts = [plain_text(title, content) for title, content in zip(ordered["title"], ordered["content"], strict=True)]
     vectors = TfidfVectorizer(analyzer="char", ngram_range=(2, 2), min_df=2, sublinear_tf=True, dtype=np.float32)
     weights: sparse.csr_matrix = vectors.fit_transform(texts)
-    when = ordered["published_at"].dt.tz_convert("UTC").to_numpy().astype("datetime64[s]").astype(np.int64)
+    when = (
+        ordered["published_at"]
+        .dt.tz_convert("UTC")
+        .dt.tz_localize(None)
+        .to_numpy()
+        .astype("datetime64[s]")
+        .astype(np.int64)
+    )
     day = ordered["published_at"].dt.tz_convert(TIMEZONE).dt.strftime("%Y-%m-%d").to_numpy()
     source, limit = ordered["source"].to_numpy(), int(WINDOW.total_seconds())
     found = []
