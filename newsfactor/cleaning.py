@@ -20,9 +20,10 @@ def clean(news: pd.DataFrame, *, window: int = 3) -> pd.DataFrame:
 
     Two items match if their texts are equal but for punctuation and dateline, or if one rewrites the other:
     within an hour, at least half of the shorter text's character bigrams and of each title's stand in the other
-    text, and most figures agree; after more than an hour at least 0.7 of them, in texts of 40 characters or more
-    that name no different days. An equal title stands for the likeness of the texts. Texts of under 8 characters
-    match nothing. Candidates come from MinHash (datasketch), so a pair near the bounds may be missed.
+    text, most figures agree and no name stands in another's place; after more than an hour at least 0.7 of them, in
+    texts of 40 characters or more that name no different days. An equal title is enough within the hour, and lowers
+    0.7 to 0.5 after it. Texts of under 8 characters match nothing. Candidates come from MinHash (datasketch), so a
+    pair near the bounds may be missed. Figures in words (十亿) are not compared.
 
     An item's story is made of the items of the ``window`` days up to it, chained by matches: its ``story_id``
     and ``novelty`` depend on these and on nothing else, so later news changes no earlier item. To clean day by
