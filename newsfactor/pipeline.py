@@ -24,6 +24,9 @@ from newsfactor.synthetic import SyntheticMarket, synthetic_market
 from newsfactor.tables import read_news, read_prices, read_table, write_table
 from newsfactor.tagging import Tagger
 
+# How far back news can share a story: the three days of `clean`, and one for items that count at the end of their day.
+_REACH = pd.Timedelta(days=4)
+
 
 @dataclass
 class Stage:
@@ -121,7 +124,7 @@ def run(
         stage.into, stage.kept = len(quotes), len(tradable)
     folder.mkdir(parents=True, exist_ok=True)
     with _stage(stages, "clean") as stage:
-        cleaned = clean(chosen)
+        cleaned = _clean_after_past(all_news, chosen)
         stage.into = stage.kept = len(cleaned)
         stage.notes = {"reposts": int((cleaned["novelty"] < 1).sum())}
     with _stage(stages, "tag") as stage:
@@ -181,6 +184,13 @@ def _between(news: pd.DataFrame, start: str | None, end: str | None, stage: Stag
         raise InvalidValueError("start, end", (start, end), f"must leave at least one of {len(news)} news", remedy=f"they lie between {day.min().date()} and {day.max().date()}")  # fmt: skip
     chosen: pd.DataFrame = news[~early & ~late].reset_index(drop=True)
     return chosen
+
+
+def _clean_after_past(news: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The chosen news, cleaned with those shortly before, so that runs day by day equal one over all days."""
+    first, last = chosen["available_at"].min(), chosen["available_at"].max()
+    cleaned = clean(news[news["available_at"].between(first - _REACH, last)])
+    return cleaned[cleaned["news_id"].isin(chosen["news_id"])].reset_index(drop=True)
 
 
 def _day(parameter: str, value: str | None, default: pd.Timestamp) -> pd.Timestamp:

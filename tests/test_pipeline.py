@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import newsfactor as nf
+from newsfactor import pipeline
 from newsfactor.cli import app
 from newsfactor.errors import NewsfactorError
 from newsfactor.pipeline import compare_levels, run, true_panel
@@ -52,6 +53,16 @@ def test_every_table_is_there_and_no_row_is_lost(market, finished):
         assert stage.into == stage.kept + sum(stage.dropped.values()), stage.name
     for row in tags[tags["status"] == "ok"].itertuples():
         parse_answer(str(Answer(row.event, row.market, row.industry, row.sentiment, tuple(row.stocks))))
+
+
+def test_days_are_cleaned_as_all_at_once(market):
+    whole = nf.clean(market.news)
+    day = whole["available_at"].dt.normalize()
+    assert (whole["novelty"] < 1).mean() > 0.05
+    for _, expected in whole.groupby(day):
+        chosen = market.news.loc[expected.index].reset_index(drop=True)
+        cleaned = pipeline._clean_after_past(market.news, chosen)
+        pd.testing.assert_frame_equal(cleaned, expected.reset_index(drop=True))
 
 
 def test_links_find_the_company_of_each_news(market, finished):
