@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ import pandas as pd
 from dense_market import make_market
 
 import newsfactor as nf
-from newsfactor.cross_sections import correlate_in_groups, correlate_rows, demean_in_groups, rank_in_groups, rank_rows
+from newsfactor.cross_sections import correlate_in_groups, correlate_ranks, demean_in_groups, rank_in_groups, rank_rows
+from newsfactor.measures import map_beside
 from newsfactor.samples import draw_cells, draw_stocks
 from newsfactor.sessions import default_sessions
 
@@ -88,8 +87,7 @@ def make_grids(
 
 
 def by_blocks(work: Callable[[slice], np.ndarray], sessions: int) -> np.ndarray:
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return np.concatenate(list(pool.map(work, [slice(k, k + BLOCK) for k in range(0, sessions, BLOCK)])))
+    return np.concatenate(map_beside(work, [slice(k, k + BLOCK) for k in range(0, sessions, BLOCK)]))
 
 
 def daily_rank_ic(factor: np.ndarray, returns: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -97,7 +95,7 @@ def daily_rank_ic(factor: np.ndarray, returns: dict[int, np.ndarray]) -> dict[in
         def work(rows: slice) -> np.ndarray:
             both = np.isfinite(factor[rows]) & np.isfinite(earned[rows])
             pair = (np.where(both, part[rows], np.nan) for part in (factor, earned))
-            return correlate_rows(*(rank_rows(values).ranks for values in pair))
+            return correlate_ranks(*(rank_rows(values).ranks for values in pair))
 
         return by_blocks(work, len(factor))
 

@@ -36,7 +36,8 @@ def rank_rows(values: np.ndarray) -> Ranked:
 
 def rank_in_groups(ranked: Ranked, groups: np.ndarray, count: int) -> np.ndarray:
     """Ranks within each row's groups (0..count−1; −1 is none and NaN), from the ranks within the row."""
-    keyed = np.where(np.isnan(ranked.ranks) | (groups < 0), count, groups).astype(np.int16)
+    small = np.int8 if count < 127 else np.int16  # sorted by digits: a pass a byte
+    keyed = np.where(np.isnan(ranked.ranks) | (groups < 0), count, groups).astype(small)
     by_rank = np.take_along_axis(keyed, ranked.order, axis=1)
     place = np.argsort(by_rank, axis=1, kind="stable")
     order = np.take_along_axis(ranked.order, place, axis=1)
@@ -88,30 +89,60 @@ def _centre(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return centred
 
 
+def correlate_ranks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row's ranks, both of the same cells; NaN where either does not vary.
+
+    Ranks from 1 to n have the mean (n + 1) / 2 whatever their ties, and sums of their products are exact.
+    """
+    n = np.isfinite(x).sum(axis=1)
+    x, y = np.nan_to_num(x), np.nan_to_num(y)
+    xy, xx, yy = (np.einsum("tn,tn->t", *pair) for pair in ((x, y), (x, x), (y, y)))
+    return _correlate_sums(xy, xx, yy, n)
+
+
 def correlate_in_groups(x: np.ndarray, y: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spearman's correlation in each row's groups from ranks within them, and the number of names (both rows × groups)."""
-    cell = _flat_cells(groups, count)
-    kept = np.isfinite(x) & np.isfinite(y) & (groups >= 0)
-    cell, x, y = cell[kept], x[kept], y[kept]
-    size = len(groups) * count
-    n = np.bincount(cell, minlength=size)
-    middle = (n + 1) / 2  # of ranks, whatever their ties
-    x, y = x - middle[cell], y - middle[cell]
-    xy, xx, yy = (np.bincount(cell, weights=part, minlength=size) for part in (x * y, x * x, y * y))
+    """The same in each row's groups, of ranks within them, and the number of names (both rows × groups)."""
+    cell = _cells(groups, np.isfinite(x) & np.isfinite(y), count)
+    n = _add_up(None, cell, count)
+    xy, xx, yy = (_add_up(product, cell, count) for product in (x * y, x * x, y * y))
+    return _correlate_sums(xy, xx, yy, n), n
+
+
+def _correlate_sums(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray, n: np.ndarray) -> np.ndarray:
+    square = n * ((n + 1) / 2) ** 2
+    xy, xx, yy = xy - square, xx - square, yy - square
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)
-    return value.reshape(-1, count), n.reshape(-1, count)
+        return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)
 
 
 def demean_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """Values less the mean of their row's group; NaN without a group."""
-    kept = np.isfinite(values) & (groups >= 0)
-    cell = _flat_cells(groups, count)[kept]
-    size = len(groups) * count
-    means = np.bincount(cell, weights=values[kept], minlength=size) / np.maximum(np.bincount(cell, minlength=size), 1)
-    result = np.full(values.shape, np.nan)
-    result[kept] = values[kept] - means[cell]
-    return result
+    cell = _cells(groups, np.isfinite(values), count)
+    means = _add_up(values, cell, count) / np.maximum(_add_up(None, cell, count), 1)
+    spread = np.concatenate([means, np.full((len(means), 1), np.nan)], axis=1)
+    return values - spread.ravel()[cell]
+
+
+def average_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each row's groups (NaN where empty), and the number of finite cells (both rows × groups)."""
+    cell = _cells(groups, np.isfinite(values), count)
+    n = _add_up(None, cell, count)
+    with np.errstate(invalid="ignore"):
+        return _add_up(values, cell, count) / n, n
+
+
+def _cells(groups: np.ndarray, kept: np.ndarray, count: int) -> np.ndarray:
+    """The flat number of each cell's group, rows of count + 1: the last is for what is not kept or has no group."""
+    inside = np.where(kept & (groups >= 0), groups, count)
+    cells: np.ndarray = inside + np.arange(len(groups))[:, None] * (count + 1)
+    return cells
+
+
+def _add_up(values: np.ndarray | None, cell: np.ndarray, count: int) -> np.ndarray:
+    """The sum, or the number of cells, in each row's groups."""
+    weights = None if values is None else values.ravel()
+    sums = np.bincount(cell.ravel(), weights=weights, minlength=len(cell) * (count + 1))
+    return sums.reshape(-1, count + 1)[:, :count]
 
 
 def residualise(values: np.ndarray, controls: Sequence[np.ndarray], groups: np.ndarray, count: int) -> np.ndarray:
@@ -154,19 +185,3 @@ def assign_buckets_around(values: np.ndarray, mode: float, quantiles: int) -> np
         part = assign_buckets(rank_rows(np.where(chosen, values, np.nan)), count)
         bucket[chosen] = part[chosen] + first
     return bucket
-
-
-def average_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each row's groups (NaN where empty), and the number of finite cells (both rows × groups)."""
-    kept = np.isfinite(values) & (groups >= 0)
-    cell = _flat_cells(groups, count)[kept]
-    size = len(groups) * count
-    n = np.bincount(cell, minlength=size)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(cell, weights=values[kept], minlength=size) / n
-    return mean.reshape(-1, count), n.reshape(-1, count)
-
-
-def _flat_cells(groups: np.ndarray, count: int) -> np.ndarray:
-    cells: np.ndarray = np.arange(len(groups))[:, None] * count + groups
-    return cells

@@ -10,7 +10,7 @@ import pandas as pd
 
 import newsfactor
 from newsfactor.errors import InvalidValueError, TableError
-from newsfactor.measures import NEUTRALIZE, Factor, find_mode, measure
+from newsfactor.measures import NEUTRALIZE, Factor, find_mode, map_beside, measure
 from newsfactor.returns import check_horizons, panel_cutoff
 from newsfactor.samples import draw_cells, draw_industries, draw_stocks, fingerprint, split_sessions
 from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, TIMEZONE, check
@@ -142,7 +142,7 @@ def evaluate(
         "first_session": f"{cells.days[0]:%Y-%m-%d}", "last_session": f"{cells.days[-1]:%Y-%m-%d}",
         "trained_through": None if through is None else f"{through:%Y-%m-%d}", "taggers": panel.attrs.get("taggers"),
         "seed": seed, "version": newsfactor.__version__,
-        **{f"{label}_sha1": fingerprint(frame) for label, frame in data.items()},
+        **dict(zip((f"{label}_sha1" for label in data), map_beside(fingerprint, data.values()), strict=True)),
     }  # fmt: skip
     return Evaluation(
         summary=summary, subsets=subsets, decay=summarise_decay(measures, kept, min_names=min_names),

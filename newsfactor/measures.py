@@ -7,7 +7,7 @@ the ranks and buckets that are left behind (`Traits`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,6 +20,7 @@ from newsfactor.cross_sections import (
     assign_buckets_around,
     average_in_groups,
     correlate_in_groups,
+    correlate_ranks,
     correlate_rows,
     demean_in_groups,
     rank_in_groups,
@@ -130,10 +131,16 @@ def measure(sample: Sample, factors: Mapping[str, Factor]) -> Measures:
     sessions, names = next(iter(factors.values())).values.shape
     step = max(_BLOCK // max(names, 1), 1)
     blocks = [slice(start, start + step) for start in range(0, max(sessions, 1), step)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        parts = list(pool.map(lambda rows: _measure_block(_cut(sample, rows), _cut(dict(factors), rows)), blocks))
-    whole: Measures = _join(parts)
+    whole: Measures = _join(
+        map_beside(lambda rows: _measure_block(_cut(sample, rows), _cut(dict(factors), rows)), blocks)
+    )
     return whole
+
+
+def map_beside(work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
+    """The result of a function for each part, side by side: arrays are worked on without the interpreter's lock."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(work, parts))
 
 
 def _cut(value: Any, rows: slice) -> Any:
@@ -216,7 +223,7 @@ def _correlate_same_day(own: _Ranks, windows: Mapping[str, _Ranks], least: int) 
     result = {}
     for name, window in windows.items():
         both = own.mask & window.mask
-        value = correlate_rows(own.on(both).ranks, window.on(both).ranks)
+        value = correlate_ranks(own.on(both).ranks, window.on(both).ranks)
         result[name] = np.where(both.sum(axis=1) >= least, value, np.nan)
     return result
 
@@ -268,9 +275,9 @@ def _measure_one(
     factor, outcome = own.on(mask), returns.on(mask)
     n = mask.sum(axis=1)
     enough = n >= sample.min_names
-    rank_ic = np.where(enough, correlate_rows(factor.ranks, outcome.ranks), np.nan)
+    rank_ic = np.where(enough, correlate_ranks(factor.ranks, outcome.ranks), np.nan)
     both = mask & rest.mask
-    incremental = correlate_rows(rest.on(both).ranks, returns.on(both).ranks)
+    incremental = correlate_ranks(rest.on(both).ranks, returns.on(both).ranks)
     judged = np.isfinite(rank_ic)[:, None]
     covered = np.where(mask & judged, returns.values, np.nan)
     means, held = average_in_groups(covered, buckets, sample.quantiles)
@@ -303,7 +310,7 @@ def _correlate_naive(
     result = rank_ic.copy()
     kept = known[rows]
     x, y = (rank_rows(np.where(kept, part[rows], np.nan)).ranks for part in (values, naive))
-    result[rows] = np.where(kept.sum(axis=1) >= least, correlate_rows(x, y), np.nan)
+    result[rows] = np.where(kept.sum(axis=1) >= least, correlate_ranks(x, y), np.nan)
     return result
 
 

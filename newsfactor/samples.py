@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,17 +49,17 @@ class Setting:
 
 def draw_cells(panel: pd.DataFrame, key: str, factors: Sequence[str], calendar: pd.DatetimeIndex) -> Cells:
     """Lay a panel out; rows of closed days go to the next session, since that is when they could be used."""
-    dates = pd.DatetimeIndex(panel["date"]).as_unit("us")
-    place = np.minimum(calendar.searchsorted(dates), len(calendar) - 1)
-    session_numbers(calendar[place].where(dates <= calendar[-1], dates), sessions=calendar, parameter="panel['date']")
-    moved = calendar.to_numpy()[place] != dates.to_numpy()
-    names = pd.Index(panel[key].unique()).sort_values()
-    first = int(place.min())
-    column = names.get_indexer(pd.Index(panel[key]))
+    day, found = pd.factorize(panel["date"], sort=True)
+    dates = pd.DatetimeIndex(found).as_unit("us")
+    session = np.minimum(calendar.searchsorted(dates), len(calendar) - 1)
+    session_numbers(calendar[session].where(dates <= calendar[-1], dates), sessions=calendar, parameter="panel['date']")
+    moved = (calendar.to_numpy()[session] != dates.to_numpy())[day]
+    column, names = pd.factorize(panel[key], sort=True)
+    place, first = session[day], int(session.min())
     cell = (place - first) * len(names) + column
     shape = (int(place.max()) - first + 1, len(names))
     # Rows of their own session are laid last, and among the others the later date.
-    order = np.lexsort((dates.asi8, ~moved)) if moved.any() else slice(None)
+    order = np.lexsort((day, ~moved)) if moved.any() else slice(None)
 
     def lay(values: np.ndarray, empty: float | bool) -> np.ndarray:
         grid = np.full(shape, empty, dtype=values.dtype)
@@ -70,7 +71,16 @@ def draw_cells(panel: pd.DataFrame, key: str, factors: Sequence[str], calendar: 
     grids = {name: lay(np.where(np.isfinite(column), column, np.nan), np.nan) for name, column in values.items()}
     observed = lay(panel["observed"].to_numpy() > 0, False)
     days = calendar[first : first + shape[0]]
-    return Cells(days, names, held, observed, grids, len(panel), int(moved.sum()), len(panel) - int(held.sum()))
+    return Cells(
+        days,
+        pd.Index(names, dtype="str"),
+        held,
+        observed,
+        grids,
+        len(panel),
+        int(moved.sum()),
+        len(panel) - int(held.sum()),
+    )
 
 
 def draw_stocks(
@@ -78,12 +88,15 @@ def draw_stocks(
     judging: Mapping[str, Any], **options: Any,
 ) -> Setting:  # fmt: skip
     """Outcomes of each stock, with what was known of it: industry, size and past returns; ``judging`` goes to the sample."""
-    outcomes = measure_outcomes(
-        prices, cells.days, cells.names, horizons=horizons, entry=entry, universe=universe, **options
-    )
-    known = measure_exposures(prices, universe, cells.days, cells.names, **options)
+    where = (cells.days, cells.names)
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(
+            measure_outcomes, prices, *where, horizons=horizons, entry=entry, universe=universe, **options
+        )
+        same_day = diagnostic_returns(prices, *where, sessions=options["sessions"])
+        known = measure_exposures(prices, universe, *where, **options)
+        outcomes = told.result()
     size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
-    same_day = diagnostic_returns(prices, cells.days, cells.names, sessions=options["sessions"])
     classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
     controls = [known.return_1, known.return_5, known.return_20, known.turnover, known.log_circ_mv]
     tradable = outcomes.can_buy & outcomes.can_sell

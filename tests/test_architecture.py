@@ -80,7 +80,9 @@ def test_both_readmes_have_the_same_parts():
     assert blocks[0] == blocks[1]
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py") if path.name != "real_news.py"))
+@pytest.mark.parametrize(
+    "example", sorted(path.name for path in (ROOT / "examples").glob("*.py") if path.name != "real_news.py")
+)
 def test_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = (ROOT / "examples" / example).read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from newsfactor.cross_sections import (
     assign_buckets_around,
     average_in_groups,
     correlate_in_groups,
+    correlate_ranks,
     correlate_rows,
     demean_in_groups,
     rank_in_groups,
@@ -55,7 +56,7 @@ def test_correlations_of_rows_and_of_groups(day_values):
     both = np.isfinite(x) & np.isfinite(y)
     ranked = [rank_rows(np.where(both, part, np.nan)) for part in (x, y)]
     found, count = correlate_in_groups(*(rank_in_groups(part, groups, GROUPS) for part in ranked), groups, GROUPS)
-    linear, rank = correlate_rows(x, y), correlate_rows(ranked[0].ranks, ranked[1].ranks)
+    linear, rank = correlate_rows(x, y), correlate_ranks(ranked[0].ranks, ranked[1].ranks)
     assert np.isnan(linear[[3, 4, 5]]).all()
     assert np.isfinite(linear).sum() == DAYS - 3
     for day in range(DAYS):
