@@ -44,7 +44,9 @@ def main() -> None:
             nf.clean(nf.read_news(data / "wire" / f"{news_file}.parquet")), securities=securities, cache=cache
         )
         links = nf.link(tags, securities)
-        prices = nf.read_prices(data / "prices" / f"{price_file}.parquet")
+        # A few rows stand twice in the older table.
+        raw = pd.read_parquet(data / "prices" / f"{price_file}.parquet").drop_duplicates(["date", "code"])
+        prices = nf.read_prices(raw)
         universe = nf.universe(securities, prices)
         if name.startswith("coded"):  # adjusted prices: a limit is known to a fifth of a percent only
             universe = universe.assign(limit_up=universe["limit_up"] * 0.998, limit_down=universe["limit_down"] * 1.002)

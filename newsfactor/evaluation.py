@@ -58,7 +58,7 @@ def evaluate(
     q is the false-discovery rate over all factors, horizons and subsets together. With
     ``panel.attrs["trained_through"]`` results are also split there: a session is out of sample only if the whole window
     of its cell lies after that day, and subsets, portfolios and placebos are then of these sessions alone. A factor that
-    looks back further still carries older news.
+    looks back further still carries older news. Where every session is in sample they are of these, and no evidence.
 
     Parameters
     ----------
@@ -121,7 +121,8 @@ def evaluate(
     daily = measures.daily
     through = _trained_through(panel)
     samples = split_sessions(cells.days, through, calendar)
-    evidence = "out" if "out" in samples else "all"
+    # Where all is in sample its figures are still told, as no evidence.
+    evidence = next(name for name in ("out", "in", "all") if name in samples and samples[name].any())
     kept = samples[evidence]
 
     coverage = count_coverage(daily, cells, setting)

@@ -23,7 +23,8 @@ def tell_findings(
     tested = summary[summary["sample"] == settings["evidence"]]
     pairs = [_tell_power(tested), _tell_setting(tested, settings), *_warn(tested, settings)]
     first = tested[tested["horizon"] == settings["horizons"][0]]
-    pairs += [_judge(row, placebo) for row in first.head(_TOLD).itertuples()]
+    if settings["evidence"] != "in":
+        pairs += [_judge(row, placebo) for row in first.head(_TOLD).itertuples()]
     if len(first) > _TOLD:
         more = len(first) - _TOLD
         pairs.append((f"{more} more factors: see the table.", f"另有{more}个因子,见表。"))
@@ -75,8 +76,13 @@ def _warn(tested: pd.DataFrame, settings: Mapping[str, Any]) -> list[tuple[str, 
             f"Warning: fewer than {FEW_WINDOWS} separate windows at {spans} sessions: the test rests on few degrees of freedom.",
             f"警告:{spans}日收益的独立窗口少于{FEW_WINDOWS}个,检验自由度很低。",
         ))  # fmt: skip
-    if settings["evidence"] == "out" or "in" in settings.get("samples", ()):
-        through = settings["trained_through"]
+    through = settings["trained_through"]
+    if settings["evidence"] == "in":
+        lines.append((
+            f"The tagger was trained on news through {through}: every session is in sample, and no figure here is evidence.",
+            f"打标模型的训练数据截至{through}:全部交易日都在样本内,任何数值都不能作为证据。",
+        ))  # fmt: skip
+    elif settings["evidence"] == "out":
         lines.append((
             f"The tagger was trained on news through {through}: only the {evidence} sessions after it (sample \"out\") are evidence.",
             f"打标模型的训练数据截至{through}:只有其后的{evidence}个交易日(样本out)可作证据。",

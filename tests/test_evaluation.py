@@ -153,7 +153,9 @@ def test_results_split_where_the_training_of_the_tagger_ends():
     panel.attrs = {"trained_through": str(days[-1].date())}
     everything = evaluate(panel, prices, universe, horizons=(1,))
     assert headline(everything, sample="out")["n_days"] == 0
-    assert "above" not in str(everything)
+    assert everything.settings["evidence"] == "in"
+    assert "no figure here is evidence" in " ".join(str(everything).split())
+    assert "detectable 0" not in " ".join(str(everything).split())  # no sentence judges a factor
 
 
 def test_the_text_states_the_detectable_first_and_never_praises_noise():
