@@ -60,7 +60,8 @@ def main() -> None:
         ic = timed("ic", lambda: daily_rank_ic(factor, returns))
         timed("ic_group_adjust", lambda: daily_neutral_ic(factor, returns, number, count))
         timed("ic_by_group", lambda: daily_group_ic(factor, returns, number, count))
-        means = {f"{horizon}D": round(float(np.nanmean(value)), 6) for horizon, value in ic.items()}
+        # alphalens judges the sessions that have a return at every horizon.
+        means = {f"{horizon}D": round(float(np.nanmean(value[: -max(horizons)])), 6) for horizon, value in ic.items()}
         del factor, returns
     with tempfile.TemporaryDirectory() as folder:
         timed("full_report", lambda: write_report(*market, horizons, Path(folder) / "report.html"))
