@@ -14,7 +14,7 @@ import newsfactor as nf
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "newsfactor"
 ORDER = (
-    "errors files schema taxonomy sessions codes prompting tables sources cleaning names securities mentions label_files labels annotation "
+    "errors files keys schema taxonomy sessions codes prompting tables sources cleaning names securities mentions label_files labels annotation "
     "scoring predictions comparison decoding templates weights checkpoints tagging training linking coverage factors transforms cells panels archive lineage merging updates store returns statistics report evaluation bridges synthetic_texts synthetic testing pipeline cli"
 ).split()
 
