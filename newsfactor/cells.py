@@ -12,7 +12,7 @@ import pandas as pd
 from newsfactor.errors import InvalidValueError
 from newsfactor.factors import Factor, columns_of, is_spread, keeps_price_reports, lookback_of
 from newsfactor.schema import DATE_TYPE, LEVELS, PROBABILITIES
-from newsfactor.sessions import assign_sessions, assign_windows, effective_at, session_numbers
+from newsfactor.sessions import assign_windows, effective_at, find_sessions, first_cells
 
 # Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each.
 GRID = 4_000_000
@@ -62,15 +62,17 @@ def arrange(
 ) -> tuple[Rows, int]:
     """Rows in an order that the order of the links does not change, each identity once for a name; how many were not.
 
-    Sums depend on their order. Time settles it but for ties, and only these are compared by name.
+    Sums depend on their order. Time settles it but for ties of one name, and only these are compared.
     """
-    times = links[["available_at", "time_precision"]].iloc[chosen.position]
-    when = pd.DatetimeIndex(effective_at(times["available_at"], times["time_precision"])).as_unit("us").asi8
-    slot = session_numbers(assign_sessions(*(times[c] for c in times), cutoff=cutoff, sessions=days), sessions=days)
+    times = effective_at(links["available_at"], links["time_precision"]).iloc[chosen.position]
+    slot = first_cells(times, cutoff, days)
+    when = pd.DatetimeIndex(times).as_unit("us").asi8
     key, names = pd.factorize(chosen.key, sort=True)
     order = np.argsort(when, kind="stable")
     equal = np.concatenate([[False], when[order][1:] == when[order][:-1], [False]])
     tied = np.flatnonzero(equal[1:] | equal[:-1])
+    moments = pd.DataFrame({"when": when[order[tied]], "key": key[order[tied]]})
+    tied = tied[moments.duplicated(keep=False).to_numpy()]
     labels = links[["news_id", "name", "code"]].iloc[chosen.position[order[tied]]].reset_index(drop=True)
     labels = labels.assign(when=when[order[tied]], key=key[order[tied]], second=~chosen.tagged[order[tied]])
     ranked = labels.sort_values(["when", "news_id", "key", "second", "name", "code"])
@@ -83,20 +85,21 @@ def arrange(
         repeated = pd.DataFrame({"story": story.to_numpy(), "key": key[order]}).duplicated().to_numpy()
     order = order[~repeated]
     rows = Rows(
-        chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names)
+        chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names).astype("str")
     )
     return rows, int(repeated.sum())
 
 
 def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, key: str) -> Cells:
     """The cells of the universe; by industry all of its dates."""
-    slot = days.get_indexer(pd.DatetimeIndex(universe["date"]).as_unit("us"))
+    slot = find_sessions(universe["date"], days)
     first = int(min(rows.slot.min(initial=len(days)), slot[slot >= 0].min(initial=len(days))))
     grid = np.zeros((len(rows.names), len(days) - first), dtype=bool)
     if key == "industry":
         grid[:, slot[slot >= 0] - first] = True
         return Cells(grid, first)
-    name = rows.names.get_indexer(pd.Index(universe["code"]))
+    number, codes = pd.factorize(universe["code"])
+    name = rows.names.get_indexer(pd.Index(codes).astype("str"))[number]
     inside = (slot >= 0) & (name >= 0)
     grid[name[inside], slot[inside] - first] = True
     return Cells(grid, first)
@@ -116,7 +119,7 @@ def compute(
     ]
     table = pd.concat(parts, ignore_index=True) if parts else _compute_nothing(factors)
     table["date"] = days.to_numpy()[table.pop("slot").to_numpy(dtype=np.int64)].astype(DATE_TYPE)
-    table["key"] = rows.names.astype("str").take(table["key"].to_numpy(dtype=np.int64))
+    table["key"] = rows.names.take(table["key"].to_numpy(dtype=np.int64))
     return table
 
 
@@ -149,8 +152,17 @@ def _compute_sessions(
     quiet = ~links["reports_price"].to_numpy()[rows.position[inside]]
     views = {True: (frame, cell), False: (frame[quiet], cell[quiet])}
     for name, factor in factors.items():
-        table[name] = _evaluate(factor, name, *views[keeps_price_reports(factor)]).reindex(wanted).to_numpy(dtype=float)
+        table[name] = _pick(_evaluate(factor, name, *views[keeps_price_reports(factor)]), wanted)
     return pd.DataFrame(table)
+
+
+def _pick(values: pd.Series, wanted: np.ndarray) -> np.ndarray:
+    """The values of the wanted cells, NaN where there is none."""
+    if not isinstance(values.index, pd.RangeIndex) or (values.index.start, values.index.step) != (0, 1):
+        return values.reindex(wanted).to_numpy(dtype=float)
+    padded = np.append(values.to_numpy(dtype=float), np.nan)
+    found: np.ndarray = padded[np.minimum(wanted, len(values))]
+    return found
 
 
 def _evaluate(factor: Factor, name: str, links: pd.DataFrame, cell: pd.Series) -> pd.Series:

@@ -67,8 +67,9 @@ def effective_at(available_at: pd.Series, time_precision: pd.Series) -> pd.Serie
     whole = time_precision == "day"
     if not whole.any():  # dates with a timezone are slow to make
         return local
-    day_end = local.dt.normalize() + pd.Timedelta(days=1)
-    return local.where(~whole, day_end)
+    local = local.copy()
+    local[whole] = local[whole].dt.normalize() + pd.Timedelta(days=1)
+    return local
 
 
 def assign_sessions(
@@ -108,17 +109,31 @@ def assign_sessions(
     ['07-06', '07-06']
     """
     days = check_sessions(sessions)
+    slot = first_cells(effective_at(available_at, time_precision), cutoff, days)
+    return pd.Series(days.to_numpy()[slot], index=available_at.index, dtype=DATE_TYPE)
+
+
+def first_cells(when: pd.Series, cutoff: str, days: pd.DatetimeIndex) -> np.ndarray:
+    """The number, among the days, of the session whose cell first knows each effective time."""
     closes = known_at(days, cutoff)
-    when = effective_at(available_at, time_precision)
     if when.isna().any():
         position = int(when.isna().to_numpy().argmax())
         raise CalendarError("available_at", None, "must not be missing", f"row {position}")
-    slot = closes.searchsorted(pd.DatetimeIndex(when), side="right")
-    beyond = (slot >= len(days)) | (slot == 0) & (when < closes[0] - pd.Timedelta(days=30)).to_numpy()
+    times = pd.DatetimeIndex(when).as_unit("us").asi8
+    slot = np.searchsorted(closes.asi8, times, side="right")
+    beyond = (slot >= len(days)) | (times < (closes[0] - pd.Timedelta(days=30)).value // 1000)
     if beyond.any():
-        position = int(np.argmax(beyond))
-        raise _outside("available_at", when.iloc[position], days)
-    return pd.Series(days.to_numpy()[slot], index=available_at.index, dtype=DATE_TYPE)
+        raise _outside("available_at", when.iloc[int(np.argmax(beyond))], days)
+    return slot
+
+
+def find_sessions(dates: pd.Series, days: pd.DatetimeIndex) -> np.ndarray:
+    """The number of each date (midnight) among the days, −1 for one that is no session."""
+    calendar, wanted = (times.to_numpy().astype("datetime64[D]").astype(np.int64) for times in (days, dates))
+    numbers = np.full(int(calendar[-1] - calendar[0]) + 1, -1)
+    numbers[calendar - calendar[0]] = np.arange(len(calendar))
+    inside = (wanted >= calendar[0]) & (wanted <= calendar[-1])
+    return np.where(inside, numbers[np.where(inside, wanted - calendar[0], 0)], -1)
 
 
 def assign_windows(
