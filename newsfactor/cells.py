@@ -12,10 +12,11 @@ import pandas as pd
 from newsfactor.errors import InvalidValueError
 from newsfactor.factors import Factor, columns_of, is_spread, keeps_price_reports, lookback_of
 from newsfactor.schema import DATE_TYPE, LEVELS, PROBABILITIES
-from newsfactor.sessions import assign_windows, effective_at, find_sessions, first_cells
+from newsfactor.sessions import assign_windows, effective_at, first_cells
 
 # Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each.
 GRID = 4_000_000
+NONE = np.array([], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Cells:
-    """Which cells may have a row: ``grid`` (names x sessions from ``first`` on)."""
+    """Which cells may have a row: ``grid`` (sessions from ``first`` on x names)."""
 
     grid: np.ndarray
     first: int
 
     def at(self, rows: Rows) -> np.ndarray:
         """Whether each row's own cell may be."""
-        own: np.ndarray = self.grid[rows.key, rows.slot - self.first]
+        own: np.ndarray = self.grid[rows.slot - self.first, rows.key]
         return own
 
 
@@ -92,16 +93,17 @@ def arrange(
 
 def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, key: str) -> Cells:
     """The cells of the universe; by industry all of its dates."""
-    slot = find_sessions(universe["date"], days)
-    first = int(min(rows.slot.min(initial=len(days)), slot[slot >= 0].min(initial=len(days))))
-    grid = np.zeros((len(rows.names), len(days) - first), dtype=bool)
+    number, dates = pd.factorize(universe["date"])
+    found = days.get_indexer(pd.DatetimeIndex(dates).as_unit("us"))
+    first = int(min(rows.slot.min(initial=len(days)), found[found >= 0].min(initial=len(days))))
+    grid = np.zeros((len(days) - first, len(rows.names)), dtype=bool)
     if key == "industry":
-        grid[:, slot[slot >= 0] - first] = True
+        grid[found[found >= 0] - first] = True
         return Cells(grid, first)
-    number, codes = pd.factorize(universe["code"])
-    name = rows.names.get_indexer(pd.Index(codes).astype("str"))[number]
+    kind, codes = pd.factorize(universe["code"])
+    slot, name = found[number], rows.names.get_indexer(pd.Index(codes).astype("str"))[kind]
     inside = (slot >= 0) & (name >= 0)
-    grid[name[inside], slot[inside] - first] = True
+    grid[slot[inside] - first, name[inside]] = True
     return Cells(grid, first)
 
 
@@ -117,20 +119,15 @@ def compute(
         _compute_sessions(links, rows, factors, allowed, range(start, min(start + step, last)), longest)
         for start in range(first, last, step)
     ]
-    table = pd.concat(parts, ignore_index=True) if parts else _compute_nothing(factors)
-    table["date"] = days.to_numpy()[table.pop("slot").to_numpy(dtype=np.int64)].astype(DATE_TYPE)
-    table["key"] = rows.names.take(table["key"].to_numpy(dtype=np.int64))
-    return table
-
-
-def _compute_nothing(factors: Mapping[str, Factor]) -> pd.DataFrame:
-    whole = {name: np.zeros(0, dtype=np.int64) for name in ("slot", "key", "n_news")}
-    return pd.DataFrame({**whole, **{name: np.zeros(0) for name in factors}})
+    parts = parts or [{**dict.fromkeys(("slot", "key", "n_news"), NONE), **dict.fromkeys(factors, NONE.astype(float))}]
+    table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    date, key = days.to_numpy()[table.pop("slot")].astype(DATE_TYPE), rows.names.take(table.pop("key"))
+    return pd.DataFrame({"date": date, "key": key, **table}, copy=False)
 
 
 def _compute_sessions(
     links: pd.DataFrame, rows: Rows, factors: Mapping[str, Factor], allowed: Cells, slots: range, longest: int
-) -> pd.DataFrame:
+) -> dict[str, np.ndarray]:
     """The cells of some sessions. A cell's number is its name's, times the sessions, plus its session's.
 
     The sessions begin with the lookback of the first, and end with as many more, so that what looks ahead of
@@ -144,7 +141,7 @@ def _compute_sessions(
     before = np.cumsum(np.pad(news, ((0, 0), (longest, 0))), axis=1)
     recent = (before[:, longest:] - before[:, :-longest])[:, longest - 1 :][:, : len(slots)]
     low = slots.start - allowed.first
-    slot, key = np.nonzero(((recent > 0) & allowed.grid[:, low : low + len(slots)]).T)
+    slot, key = np.nonzero((recent.T > 0) & allowed.grid[low : low + len(slots)])
     wanted = key * width + slot + longest - 1
     table = {"slot": slot + slots.start, "key": key, "n_news": news.ravel()[wanted]}
     frame = _describe(links, rows, inside, _columns_read(factors))
@@ -153,7 +150,7 @@ def _compute_sessions(
     views = {True: (frame, cell), False: (frame[quiet], cell[quiet])}
     for name, factor in factors.items():
         table[name] = _pick(_evaluate(factor, name, *views[keeps_price_reports(factor)]), wanted)
-    return pd.DataFrame(table)
+    return table
 
 
 def _pick(values: pd.Series, wanted: np.ndarray) -> np.ndarray:

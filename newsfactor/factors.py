@@ -142,7 +142,9 @@ def keep_price_reports(factor: Factor) -> Factor:
 def total(values: pd.Series, cell: pd.Series) -> pd.Series:
     """The sum of the values in each cell, missing ones left out; 0 where there is none."""
     known = values.to_numpy(dtype=float)
-    return pd.Series(np.bincount(cell.to_numpy(dtype=np.int64), weights=np.where(np.isnan(known), 0.0, known)))
+    missing = np.isnan(known)
+    known = np.where(missing, 0.0, known) if missing.any() else known
+    return pd.Series(np.bincount(cell.to_numpy(dtype=np.int64), weights=known))
 
 
 def mean(values: pd.Series, cell: pd.Series, weight: pd.Series) -> pd.Series:
@@ -174,7 +176,7 @@ def trailing_sum(daily: pd.Series, weights: Sequence[float] | np.ndarray) -> pd.
     numbers, margin = daily.index.to_numpy(dtype=np.int64), len(weights) - 1
     size = int(numbers.max(initial=-1)) + 1
     values = np.zeros(size + 2 * margin)  # nothing before the first cell, and nothing after the last
-    values[numbers + margin] = daily.fillna(0.0).to_numpy()
+    values[numbers + margin] = np.nan_to_num(daily.to_numpy(dtype=float), posinf=np.inf, neginf=-np.inf)
     sums = np.zeros(size + margin)
     for low in range(0, len(sums), _BLOCK):
         part = sums[low : low + _BLOCK]

@@ -22,6 +22,8 @@ def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     >>> find_repeated(pd.DataFrame({"code": ["a", "b", "a", None, None]}), ["code"]).tolist()
     [2, 4]
     """
+    if _is_increasing(frame, key):
+        return np.zeros(0, dtype=np.int64)
     hashes = np.zeros(len(frame), dtype=np.uint64)
     for column in key:
         part = _hash_column(frame[column])
@@ -29,13 +31,29 @@ def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
             return np.flatnonzero(frame.duplicated(list(key)).to_numpy())
         hashes ^= part
         _mix(hashes)
-    ordered = np.sort(hashes)
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(again):
-        return np.zeros(0, dtype=np.int64)
-    suspects = np.flatnonzero(np.isin(hashes, again))
+    short = (hashes >> np.uint64(32)).astype(np.uint32)  # sorted in half the time, and few are equal by chance
+    ordered = np.sort(short)
+    marked = np.zeros(1 << 24, dtype=bool)
+    marked[ordered[1:][ordered[1:] == ordered[:-1]] >> 8] = True
+    suspects = np.flatnonzero(marked[short >> 8])
     found: np.ndarray = suspects[frame[list(key)].iloc[suspects].duplicated().to_numpy()]
     return found
+
+
+def _is_increasing(frame: pd.DataFrame, key: Sequence[str]) -> bool:
+    """Whether each row's key is plainly above the one before it."""
+    if len(frame) > _BLOCK and not _is_increasing(frame.iloc[:1000], key):
+        return False
+    above, equal = np.zeros(max(len(frame) - 1, 0), dtype=bool), True
+    for column in key:
+        values = frame[column].array
+        if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object:
+            return False
+        above |= equal & np.asarray(values[1:] > values[:-1], dtype=bool)
+        equal &= np.asarray(values[1:] == values[:-1], dtype=bool)
+        if not (above | equal).all():
+            return False
+    return bool(above.all())
 
 
 def _hash_column(values: pd.Series) -> np.ndarray | None:

@@ -127,15 +127,6 @@ def first_cells(when: pd.Series, cutoff: str, days: pd.DatetimeIndex) -> np.ndar
     return slot
 
 
-def find_sessions(dates: pd.Series, days: pd.DatetimeIndex) -> np.ndarray:
-    """The number of each date (midnight) among the days, −1 for one that is no session."""
-    calendar, wanted = (times.to_numpy().astype("datetime64[D]").astype(np.int64) for times in (days, dates))
-    numbers = np.full(int(calendar[-1] - calendar[0]) + 1, -1)
-    numbers[calendar - calendar[0]] = np.arange(len(calendar))
-    inside = (wanted >= calendar[0]) & (wanted <= calendar[-1])
-    return np.where(inside, numbers[np.where(inside, wanted - calendar[0], 0)], -1)
-
-
 def assign_windows(
     available_at: pd.Series, time_precision: pd.Series, *, sessions: pd.DatetimeIndex | None = None
 ) -> pd.Series:
