@@ -69,13 +69,15 @@ def arrange(
     slot = first_cells(times, cutoff, days)
     when = pd.DatetimeIndex(times).as_unit("us").asi8
     key, names = pd.factorize(chosen.key, sort=True)
+    key, slot = key.astype(np.int32), slot.astype(np.int32)
     order = np.argsort(when, kind="stable")
-    equal = np.concatenate([[False], when[order][1:] == when[order][:-1], [False]])
+    when = when[order]
+    equal = np.concatenate([[False], when[1:] == when[:-1], [False]])
     tied = np.flatnonzero(equal[1:] | equal[:-1])
-    moments = pd.DataFrame({"when": when[order[tied]], "key": key[order[tied]]})
+    moments = pd.DataFrame({"when": when[tied], "key": key[order[tied]]})
     tied = tied[moments.duplicated(keep=False).to_numpy()]
     labels = links[["news_id", "name", "code"]].iloc[chosen.position[order[tied]]].reset_index(drop=True)
-    labels = labels.assign(when=when[order[tied]], key=key[order[tied]], second=~chosen.tagged[order[tied]])
+    labels = labels.assign(when=when[tied], key=key[order[tied]], second=~chosen.tagged[order[tied]])
     ranked = labels.sort_values(["when", "news_id", "key", "second", "name", "code"])
     order[tied] = order[tied][ranked.index]
     if identity == "news_id":  # rows of one news item have one time, so repetitions are among the ties
@@ -84,7 +86,8 @@ def arrange(
     else:
         story = links[identity if identity in links.columns else "news_id"].iloc[chosen.position[order]]
         repeated = pd.DataFrame({"story": story.to_numpy(), "key": key[order]}).duplicated().to_numpy()
-    order = order[~repeated]
+    if repeated.any():
+        order = order[~repeated]
     rows = Rows(
         chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names).astype("str")
     )
@@ -93,18 +96,27 @@ def arrange(
 
 def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, key: str) -> Cells:
     """The cells of the universe; by industry all of its dates."""
-    number, dates = pd.factorize(universe["date"])
-    found = days.get_indexer(pd.DatetimeIndex(dates).as_unit("us"))
+    dates = pd.DatetimeIndex(universe["date"].unique()).as_unit("us")
+    found = days.get_indexer(dates)
     first = int(min(rows.slot.min(initial=len(days)), found[found >= 0].min(initial=len(days))))
     grid = np.zeros((len(days) - first, len(rows.names)), dtype=bool)
     if key == "industry":
         grid[found[found >= 0] - first] = True
         return Cells(grid, first)
-    kind, codes = pd.factorize(universe["code"])
-    slot, name = found[number], rows.names.get_indexer(pd.Index(codes).astype("str"))[kind]
-    inside = (slot >= 0) & (name >= 0)
-    grid[slot[inside] - first, name[inside]] = True
+    for low in range(0, len(universe), GRID // 4):
+        part = universe[["date", "code"]].iloc[low : low + GRID // 4]
+        number, dates = pd.factorize(part["date"])
+        slot, name = days.get_indexer(pd.DatetimeIndex(dates).as_unit("us"))[number], _number(part["code"], rows.names)
+        inside = (slot >= 0) & (name >= 0)
+        grid[slot[inside] - first, name[inside]] = True
     return Cells(grid, first)
+
+
+def _number(values: pd.Series, names: pd.Index) -> np.ndarray:
+    """The position of each value among the names, −1 if it is none of them."""
+    kind, found = pd.factorize(values)
+    numbers: np.ndarray = names.get_indexer(pd.Index(found).astype("str"))[kind]
+    return numbers
 
 
 def compute(
@@ -136,7 +148,7 @@ def _compute_sessions(
     base = slots.start - longest + 1
     width = len(slots) + 2 * (longest - 1)
     inside = slice(*np.searchsorted(rows.slot, [base, slots.stop]))
-    number = rows.key[inside] * width + rows.slot[inside] - base
+    number = rows.key[inside].astype(np.int64) * width + rows.slot[inside] - base
     news = np.bincount(number, minlength=len(rows.names) * width).reshape(-1, width)
     before = np.cumsum(np.pad(news, ((0, 0), (longest, 0))), axis=1)
     recent = (before[:, longest:] - before[:, :-longest])[:, longest - 1 :][:, : len(slots)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 16  # rows at a time, so that they stay in the cache
 _FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
@@ -24,14 +24,15 @@ def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     """
     if _is_increasing(frame, key):
         return np.zeros(0, dtype=np.int64)
-    hashes = np.zeros(len(frame), dtype=np.uint64)
-    for column in key:
-        part = _hash_column(frame[column])
-        if part is None:
-            return np.flatnonzero(frame.duplicated(list(key)).to_numpy())
-        hashes ^= part
-        _mix(hashes)
-    short = (hashes >> np.uint64(32)).astype(np.uint32)  # sorted in half the time, and few are equal by chance
+    short = np.zeros(len(frame), dtype=np.uint32)  # sorted in half the time of whole hashes, and few are equal by chance
+    for low in range(0, len(frame), _BLOCK):
+        hashes = np.zeros(min(_BLOCK, len(frame) - low), dtype=np.uint64)
+        for column in key:
+            part = _hash_column(frame[column].iloc[low : low + _BLOCK])
+            if part is None:
+                return np.flatnonzero(frame.duplicated(list(key)).to_numpy())
+            _mix(np.bitwise_xor(hashes, part, out=hashes))
+        short[low : low + _BLOCK] = hashes >> np.uint64(32)
     ordered = np.sort(short)
     marked = np.zeros(1 << 24, dtype=bool)
     marked[ordered[1:][ordered[1:] == ordered[:-1]] >> 8] = True
@@ -69,28 +70,26 @@ def _hash_column(values: pd.Series) -> np.ndarray | None:
 
 
 def _hash_texts(texts: Any) -> np.ndarray:
-    """The same from the bytes of an arrow array of large strings, some rows at a time to stay in the cache."""
+    """The same from the bytes of an arrow array of large strings."""
     _, offsets, content = texts.buffers()
-    edges = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    bounds = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(content, dtype=np.uint8) if content else np.zeros(0, dtype=np.uint8)
-    known = texts.is_valid().to_numpy(zero_copy_only=False)
-    hashes = np.zeros(len(texts), dtype=np.uint64)
-    for low in range(0, len(texts), _BLOCK):
-        bounds = edges[low : low + _BLOCK + 1]
-        length = np.diff(bounds) * known[low : low + _BLOCK]
-        padded = np.append(data[bounds[0] : bounds[-1]], np.zeros(8, dtype=np.uint8))
-        hashes[low : low + _BLOCK] = _hash_slices(padded, bounds[:-1] - bounds[0], length)
-    return hashes
+    length = np.diff(bounds)
+    if texts.null_count:
+        length *= texts.is_valid().to_numpy(zero_copy_only=False)
+    padded = np.append(data[bounds[0] : bounds[-1]], np.zeros(8, dtype=np.uint8))
+    return _hash_slices(padded, bounds[:-1] - bounds[0], length)
 
 
 def _hash_slices(data: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Eight bytes of each slice at a time; bytes beyond its end are shifted out."""
     words = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,))
-    hashes, rows = length.astype(np.uint64), np.arange(len(length))
+    hashes = length.astype(np.uint64)
+    rows: slice | np.ndarray = slice(None)
     for done in range(0, int(length.max(initial=0)), 8):
-        left = length[rows] - done
-        rows, left = (rows, left) if left.min() > 0 else (rows[left > 0], left[left > 0])
-        word = words[start[rows] + done] << (64 - 8 * np.minimum(left, 8)).astype(np.uint64)
+        if length.min() <= done:
+            rows = np.flatnonzero(length > done)
+        word = words[start[rows] + done] << (64 - 8 * np.minimum(length[rows] - done, 8)).astype(np.uint64)
         hashes[rows] = _mix(hashes[rows] ^ word)
     return hashes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -74,10 +73,8 @@ def panel(
     InvalidValueError, TableError, CalendarError
         For an unknown option, a table that does not fit, or news outside the calendar.
     """
-    with ThreadPoolExecutor(2) as pool:  # most of it is work on whole arrays, which two threads can share
-        checks = [pool.submit(check, links, LINKS, parameter="links"), pool.submit(check, universe, UNIVERSE, parameter="universe")]  # fmt: skip
-        for done in checks:
-            done.result()
+    check(links, LINKS, parameter="links")
+    check(universe, UNIVERSE, parameter="universe")
     check_cutoff(cutoff)
     if by not in BY:
         raise InvalidValueError("by", by, f"must be one of {', '.join(map(repr, BY))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -134,9 +135,15 @@ def check(frame: pd.DataFrame, table: Table, *, parameter: str | None = None) ->
             remedy = f"rename {near[0]!r} if it is meant" if near else ""
             found = [str(name) for name in frame.columns]
             raise TableError(parameter, found, f"needs the column {column!r} ({table.name})", remedy=remedy)
-    for column, kind in table.columns.items():
-        _check_column(frame, column, kind, table.choices.get(column), parameter)
-    _check_key(frame, table, parameter)
+    # Work on whole columns, which threads can share; the first problem in the order of the columns is raised.
+    with ThreadPoolExecutor(2) as pool:
+        key = pool.submit(_check_key, frame, table, parameter)
+        columns = [
+            pool.submit(_check_column, frame, column, kind, table.choices.get(column), parameter)
+            for column, kind in table.columns.items()
+        ]
+        for check_done in (*columns, key):
+            check_done.result()
     return frame
 
 
