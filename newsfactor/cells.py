@@ -14,8 +14,10 @@ from newsfactor.factors import Factor, columns_of, is_spread, keeps_price_report
 from newsfactor.schema import DATE_TYPE, LEVELS, PROBABILITIES
 from newsfactor.sessions import assign_windows, effective_at, first_cells
 
-# Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each.
-GRID = 4_000_000
+# Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each. Much larger ones cost
+# more, since the system hands out memory for each anew.
+GRID = 1_000_000
+_UNIVERSE = 1_000_000  # rows of it that are looked up at once
 NONE = np.array([], dtype=np.int64)
 
 
@@ -89,7 +91,12 @@ def arrange(
     if repeated.any():
         order = order[~repeated]
     rows = Rows(
-        chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names).astype("str")
+        chosen.position[order],
+        slot[order],
+        key[order],
+        chosen.share[order],
+        chosen.tagged[order],
+        pd.Index(names).astype("str"),
     )
     return rows, int(repeated.sum())
 
@@ -103,8 +110,8 @@ def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, ke
     if key == "industry":
         grid[found[found >= 0] - first] = True
         return Cells(grid, first)
-    for low in range(0, len(universe), GRID // 4):
-        part = universe[["date", "code"]].iloc[low : low + GRID // 4]
+    for low in range(0, len(universe), _UNIVERSE):
+        part = universe[["date", "code"]].iloc[low : low + _UNIVERSE]
         number, dates = pd.factorize(part["date"])
         slot, name = days.get_indexer(pd.DatetimeIndex(dates).as_unit("us"))[number], _number(part["code"], rows.names)
         inside = (slot >= 0) & (name >= 0)
@@ -155,7 +162,7 @@ def _compute_sessions(
     low = slots.start - allowed.first
     slot, key = np.nonzero((recent.T > 0) & allowed.grid[low : low + len(slots)])
     wanted = key * width + slot + longest - 1
-    table = {"slot": slot + slots.start, "key": key, "n_news": news.ravel()[wanted]}
+    table = {"slot": (slot + slots.start).astype(np.int32), "key": key.astype(np.int32), "n_news": news.ravel()[wanted]}
     frame = _describe(links, rows, inside, _columns_read(factors))
     cell = pd.Series(number, index=frame.index)
     quiet = ~links["reports_price"].to_numpy()[rows.position[inside]]

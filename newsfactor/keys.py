@@ -24,7 +24,9 @@ def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     """
     if _is_increasing(frame, key):
         return np.zeros(0, dtype=np.int64)
-    short = np.zeros(len(frame), dtype=np.uint32)  # sorted in half the time of whole hashes, and few are equal by chance
+    short = np.zeros(
+        len(frame), dtype=np.uint32
+    )  # sorted in half the time of whole hashes, and few are equal by chance
     for low in range(0, len(frame), _BLOCK):
         hashes = np.zeros(min(_BLOCK, len(frame) - low), dtype=np.uint64)
         for column in key:
