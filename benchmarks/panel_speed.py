@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -232,7 +233,7 @@ def run_polars(links, universe, days: pd.DatetimeIndex) -> pd.DataFrame:
 def run_duckdb(links: pa.Table, universe: pa.Table, days: pd.DatetimeIndex) -> pd.DataFrame:
     import duckdb
 
-    closes = pa.table({"closes": known_at(days), "date": days, "session": np.arange(len(days), dtype=np.int32)})
+    closes = {"closes": known_at(days), "date": days, "session": np.arange(len(days), dtype=np.int32)}
     decayed = " + ".join(f"{weight!r} * coalesce(lag(total, {age}) OVER names, 0)" for age, weight in enumerate(map(float, DECAY)))  # fmt: skip
     query = f"""
         WITH news AS (
@@ -261,6 +262,7 @@ def run_duckdb(links: pa.Table, universe: pa.Table, days: pd.DatetimeIndex) -> p
         WHERE month + count > 0 ORDER BY date, code
     """
     connection = duckdb.connect()
+    connection.register("closes", pa.table(closes))
     connection.execute(f"SET TimeZone = '{TIMEZONE}'")
     return connection.execute(query).df()
 
@@ -305,7 +307,7 @@ def write_links(path: Path, size: int, *, categories: bool) -> None:
     edges = np.linspace(0, size, max(size // BATCH, 1) + 1).astype(int)
     with pa.OSFile(str(path), "wb") as file:
         writer = None
-        for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for k, (low, high) in enumerate(pairwise(edges.tolist())):
             rng = np.random.default_rng(k)
             seconds = np.sort(rng.integers(span * low // size, span * high // size, high - low))
             when = pd.DatetimeIndex(days[45] + pd.to_timedelta(seconds, unit="s")).as_unit("us").tz_localize(TIMEZONE)

@@ -112,8 +112,8 @@ def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, ke
         return Cells(grid, first)
     for low in range(0, len(universe), _UNIVERSE):
         part = universe[["date", "code"]].iloc[low : low + _UNIVERSE]
-        number, dates = pd.factorize(part["date"])
-        slot, name = days.get_indexer(pd.DatetimeIndex(dates).as_unit("us"))[number], _number(part["code"], rows.names)
+        number, seen = pd.factorize(part["date"])
+        slot, name = days.get_indexer(pd.DatetimeIndex(seen).as_unit("us"))[number], _number(part["code"], rows.names)
         inside = (slot >= 0) & (name >= 0)
         grid[slot[inside] - first, name[inside]] = True
     return Cells(grid, first)

@@ -15,7 +15,7 @@ _FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     """The positions of the rows whose key an earlier row has, in order.
 
-    Ten million keys of three texts take 2 s, where pandas' ``duplicated`` takes 7 s and three times the memory.
+    Ten million keys of three texts take half the time of pandas' ``duplicated``, and a tenth of the memory.
 
     Examples
     --------
@@ -24,9 +24,8 @@ def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     """
     if _is_increasing(frame, key):
         return np.zeros(0, dtype=np.int64)
-    short = np.zeros(
-        len(frame), dtype=np.uint32
-    )  # sorted in half the time of whole hashes, and few are equal by chance
+    # Half a hash is sorted in half the time, and few are equal by chance.
+    short = np.zeros(len(frame), dtype=np.uint32)
     for low in range(0, len(frame), _BLOCK):
         hashes = np.zeros(min(_BLOCK, len(frame) - low), dtype=np.uint64)
         for column in key:
@@ -45,12 +44,13 @@ def find_repeated(frame: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
 
 def _is_increasing(frame: pd.DataFrame, key: Sequence[str]) -> bool:
     """Whether each row's key is plainly above the one before it."""
-    if len(frame) > _BLOCK and not _is_increasing(frame.iloc[:1000], key):
+    if len(frame) > 1000 and not _is_increasing(frame.iloc[:1000], key):  # mostly settled by these
         return False
-    above, equal = np.zeros(max(len(frame) - 1, 0), dtype=bool), True
+    above = np.zeros(max(len(frame) - 1, 0), dtype=bool)
+    equal = ~above
     for column in key:
         values = frame[column].array
-        if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object:
+        if values.dtype.kind != "M" and values.dtype != "str":  # others may compare as missing
             return False
         above |= equal & np.asarray(values[1:] > values[:-1], dtype=bool)
         equal &= np.asarray(values[1:] == values[:-1], dtype=bool)
@@ -66,7 +66,7 @@ def _hash_column(values: pd.Series) -> np.ndarray | None:
     if values.dtype.kind == "M" and not isinstance(values.dtype, pd.DatetimeTZDtype):
         return values.to_numpy().view(np.uint64)
     if isinstance(values.dtype, pd.StringDtype) and values.dtype.storage == "pyarrow":
-        parts = [_hash_texts(chunk) for chunk in values.array.__arrow_array__().chunks]
+        parts = [_hash_texts(chunk) for chunk in values.array.__arrow_array__().cast("large_string").chunks]
         return np.concatenate([np.zeros(0, dtype=np.uint64), *parts])
     return None
 

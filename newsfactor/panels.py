@@ -97,7 +97,7 @@ def panel(
     number, dates = pd.factorize(table["date"])
     covered = observe(links, pd.Series(dates), cutoff=cutoff, coverage=coverage, lookback=longest, sessions=days)
     table = _mask_unobserved(table, covered.loc[dates], number, factors)
-    table["known_at"] = known_at(dates, cutoff).take(number)
+    table["known_at"] = known_at(pd.DatetimeIndex(dates), cutoff).take(number)
     table = table[["date", key, "known_at", "observed", "n_news", *factors]]
     table.attrs = {
         "rows": counts, "cutoff": cutoff, "taggers": sorted(pd.Index(links["tagger"].unique()).dropna()),
