@@ -31,6 +31,9 @@ bench: $(VENV)/.dev  ## the benchmarks that need no data folder; `make bench DAT
 	$(BIN)/python benchmarks/planted_ic.py
 	$(BIN)/python benchmarks/kill_and_resume.py
 	$(BIN)/python benchmarks/store_kills.py
+	$(BIN)/python benchmarks/panel_speed.py --growth 1000000 10000000
+	$(BIN)/python benchmarks/honest_null.py
+	$(BIN)/python benchmarks/evaluation_speed.py
 	$(BIN)/python benchmarks/fine_tune.py
 	$(BIN)/python benchmarks/memory_7b.py || true  # needs a GPU, and says so
 	for part in speed exact batches hostile inject; do $(BIN)/python benchmarks/decoding.py $$part; done
@@ -41,6 +44,8 @@ ifdef DATA
 	$(BIN)/python benchmarks/linking.py $(DATA)
 	$(BIN)/python benchmarks/as_of_dates.py $(DATA)
 	$(BIN)/python benchmarks/store_days.py $(DATA)
+	$(BIN)/python benchmarks/near_duplicates.py $(DATA)
+	$(BIN)/python examples/real_news.py $(DATA)
 endif
 
 clean:

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from newsfactor.files import replacing, sync_folder
 from newsfactor.schema import TIMEZONE
 
 FORMAT = 2
-STAMPS = ("format", "published_at", "library")
+STAMPS = ("format", "published_at", "library", "parent")
 _NAME = "%Y%m%dT%H%M%S%f"
 _RESTORE = "restore it from a backup or build the store anew"
 
@@ -31,12 +31,13 @@ class Archive:
     """Parquet files named by the hash of their content in ``data/``, one JSON file per publication in ``manifests/``.
 
     A manifest's name holds its time and the hash of its content. It appears by an atomic rename when all
-    that it names is on disk, so that a reader sees a publication whole or not at all.
+    that it names is on disk, so that a reader sees a publication whole or not at all. Each names the one before
+    it, and ``chain`` the last and the last forgotten one, so that one that someone removed is missed.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._data, self._manifests = self.path / "data", self.path / "manifests"
+        self._data, self._manifests, self._chain = self.path / "data", self.path / "manifests", self.path / "chain"
         if self.path.exists() and not self.path.is_dir():
             raise StoreError("path", str(path), "must be a folder, not a file")
 
@@ -98,18 +99,26 @@ class Archive:
         earlier = self._list()
         if earlier:  # a clock set back must not put this update before the last
             now = max(now, _published(earlier[-1]) + pd.Timedelta(microseconds=1))
-        stamps = dict(zip(STAMPS, (FORMAT, now.isoformat(), __version__), strict=True))
+        parent = earlier[-1].stem if earlier else None
+        stamps = dict(zip(STAMPS, (FORMAT, now.isoformat(), __version__, parent), strict=True))
         content = json.dumps({**stamps, **manifest}, ensure_ascii=False, indent=1).encode()
         sync_folder(self._data)
-        with replacing(self._manifests / f"{now.strftime(_NAME)}-{_short_hash(content)}.json") as stream:
+        path = self._manifests / f"{now.strftime(_NAME)}-{_short_hash(content)}.json"
+        with replacing(path) as stream:
             stream.write(content)
+        with suppress(InvalidValueError):  # it is published, and an older end of the chain is no false alarm
+            self._write_chain(last=path.stem)
 
     def manifest(self, as_of: pd.Timestamp | str | None = None) -> Manifest | None:
         """The manifest that was live at a time, the last one if no time is given; None before the first."""
-        found = self._list()
-        if as_of is not None:
-            moment = _moment(as_of)
-            found = [path for path in found if _published(path) <= moment]
+        last = self._read_chain().get("last")  # before the listing, which may then have more but not less
+        listed = self._list()
+        moment = None if as_of is None else _moment(as_of)
+        found = [path for path in listed if moment is None or _published(path) <= moment]
+        if len(found) < len(listed):
+            self._require_parent(listed[len(found)], found[-1] if found else None)
+        elif last and last not in {path.stem for path in listed} and (moment is None or _published(self._name(last)) <= moment):  # fmt: skip
+            raise self._missing(last, f"delete {self._chain} to go on from the update before")
         return self._load(found[-1]) if found else None
 
     def history(self) -> list[pd.Timestamp]:
@@ -124,11 +133,13 @@ class Archive:
                 forgotten = [path for path in self._list() if _published(path) <= _moment(before)][:-1]
             kept = [self._load(path) for path in self._list() if path not in forgotten]
             named = {entry["file"] for manifest in kept for entry in entries(manifest)}
+            if forgotten:
+                self._write_chain(last=self._list()[-1].stem, forgotten=forgotten[-1].stem)
             for path in forgotten:
                 path.unlink()
             # The manifests must be gone for good before the files that they name.
             sync_folder(self._manifests)
-            drafts = [path for folder in (self._data, self._manifests) for path in folder.glob(".*.tmp")]
+            drafts = [path for folder in (self.path, self._data, self._manifests) for path in folder.glob(".*.tmp")]
             orphans = [path for path in self._data.glob("*.parquet") if path.name not in named]
             for path in drafts + orphans:
                 path.unlink()
@@ -136,7 +147,7 @@ class Archive:
 
     def verify(self) -> list[str]:
         """Read every manifest and every file that one names; a sentence for each that is damaged."""
-        problems, seen = [], set()
+        problems, seen = self._find_gaps(), set()
         for path in self._list():
             try:
                 found = entries(self._load(path))
@@ -151,6 +162,46 @@ class Archive:
                     except StoreError as error:
                         problems.append(str(error))
         return problems
+
+    def _find_gaps(self) -> list[str]:
+        """A sentence for each manifest that was removed, as far as another one knows of it."""
+        problems, listed = [], self._list()
+        for before, path in zip([None, *listed], listed, strict=False):
+            try:
+                self._require_parent(path, before)
+            except StoreError as error:
+                problems.append(str(error))
+        last = self._read_chain().get("last")
+        if last and last not in {path.stem for path in listed}:
+            problems.append(str(self._missing(last)))
+        return problems
+
+    def _require_parent(self, path: Path, before: Path | None) -> None:
+        """Stop if a manifest names another one than that before it, unless that was forgotten on purpose."""
+        parent = self._load(path).get("parent")
+        known = before.stem if before else self._read_chain().get("forgotten")
+        if parent is not None and parent != known:
+            raise self._missing(parent)
+
+    def _missing(self, stem: str, remedy: str = "") -> StoreError:
+        remedy = f"{_RESTORE}, or {remedy}" if remedy else _RESTORE
+        return StoreError("manifest", str(self._name(stem)), "must exist: the next one names it", remedy=remedy)
+
+    def _name(self, stem: str) -> Path:
+        return self._manifests / f"{stem}.json"
+
+    def _read_chain(self) -> dict[str, str]:
+        try:
+            chain: dict[str, str] = json.loads(self._chain.read_bytes())
+        except FileNotFoundError:  # an empty store, or the first update was killed
+            return {}
+        except (OSError, ValueError) as error:
+            raise StoreError("chain", str(self._chain), f"must be readable ({error})", remedy="delete it to go on without it") from error  # fmt: skip
+        return chain
+
+    def _write_chain(self, **ends: str) -> None:
+        with replacing(self._chain) as stream:
+            stream.write(json.dumps({**self._read_chain(), **ends}).encode())
 
     def _list(self) -> list[Path]:
         return sorted(self._manifests.glob("*.json"))

@@ -12,10 +12,13 @@ import pandas as pd
 from newsfactor.errors import InvalidValueError
 from newsfactor.factors import Factor, columns_of, is_spread, keeps_price_reports, lookback_of
 from newsfactor.schema import DATE_TYPE, LEVELS, PROBABILITIES
-from newsfactor.sessions import assign_sessions, assign_windows, effective_at, session_numbers
+from newsfactor.sessions import assign_windows, effective_at, first_cells
 
-# Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each.
-GRID = 4_000_000
+# Cells of names times sessions that are worked on at once: some dozen arrays of 8 bytes each. Much larger ones cost
+# more, since the system hands out memory for each anew.
+GRID = 1_000_000
+_UNIVERSE = 1_000_000  # rows of it that are looked up at once
+NONE = np.array([], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Cells:
-    """Which cells may have a row: ``grid`` (names x sessions from ``first`` on)."""
+    """Which cells may have a row: ``grid`` (sessions from ``first`` on x names)."""
 
     grid: np.ndarray
     first: int
 
     def at(self, rows: Rows) -> np.ndarray:
         """Whether each row's own cell may be."""
-        own: np.ndarray = self.grid[rows.key, rows.slot - self.first]
+        own: np.ndarray = self.grid[rows.slot - self.first, rows.key]
         return own
 
 
@@ -62,17 +65,21 @@ def arrange(
 ) -> tuple[Rows, int]:
     """Rows in an order that the order of the links does not change, each identity once for a name; how many were not.
 
-    Sums depend on their order. Time settles it but for ties, and only these are compared by name.
+    Sums depend on their order. Time settles it but for ties of one name, and only these are compared.
     """
-    times = links[["available_at", "time_precision"]].iloc[chosen.position]
-    when = pd.DatetimeIndex(effective_at(times["available_at"], times["time_precision"])).as_unit("us").asi8
-    slot = session_numbers(assign_sessions(*(times[c] for c in times), cutoff=cutoff, sessions=days), sessions=days)
+    times = effective_at(links["available_at"], links["time_precision"]).iloc[chosen.position]
+    slot = first_cells(times, cutoff, days)
+    when = pd.DatetimeIndex(times).as_unit("us").asi8
     key, names = pd.factorize(chosen.key, sort=True)
+    key, slot = key.astype(np.int32), slot.astype(np.int32)
     order = np.argsort(when, kind="stable")
-    equal = np.concatenate([[False], when[order][1:] == when[order][:-1], [False]])
+    when = when[order]
+    equal = np.concatenate([[False], when[1:] == when[:-1], [False]])
     tied = np.flatnonzero(equal[1:] | equal[:-1])
+    moments = pd.DataFrame({"when": when[tied], "key": key[order[tied]]})
+    tied = tied[moments.duplicated(keep=False).to_numpy()]
     labels = links[["news_id", "name", "code"]].iloc[chosen.position[order[tied]]].reset_index(drop=True)
-    labels = labels.assign(when=when[order[tied]], key=key[order[tied]], second=~chosen.tagged[order[tied]])
+    labels = labels.assign(when=when[tied], key=key[order[tied]], second=~chosen.tagged[order[tied]])
     ranked = labels.sort_values(["when", "news_id", "key", "second", "name", "code"])
     order[tied] = order[tied][ranked.index]
     if identity == "news_id":  # rows of one news item have one time, so repetitions are among the ties
@@ -81,25 +88,42 @@ def arrange(
     else:
         story = links[identity if identity in links.columns else "news_id"].iloc[chosen.position[order]]
         repeated = pd.DataFrame({"story": story.to_numpy(), "key": key[order]}).duplicated().to_numpy()
-    order = order[~repeated]
+    if repeated.any():
+        order = order[~repeated]
     rows = Rows(
-        chosen.position[order], slot[order], key[order], chosen.share[order], chosen.tagged[order], pd.Index(names)
+        chosen.position[order],
+        slot[order],
+        key[order],
+        chosen.share[order],
+        chosen.tagged[order],
+        pd.Index(names).astype("str"),
     )
     return rows, int(repeated.sum())
 
 
 def allowed_cells(universe: pd.DataFrame, rows: Rows, days: pd.DatetimeIndex, key: str) -> Cells:
     """The cells of the universe; by industry all of its dates."""
-    slot = days.get_indexer(pd.DatetimeIndex(universe["date"]).as_unit("us"))
-    first = int(min(rows.slot.min(initial=len(days)), slot[slot >= 0].min(initial=len(days))))
-    grid = np.zeros((len(rows.names), len(days) - first), dtype=bool)
+    dates = pd.DatetimeIndex(universe["date"].unique()).as_unit("us")
+    found = days.get_indexer(dates)
+    first = int(min(rows.slot.min(initial=len(days)), found[found >= 0].min(initial=len(days))))
+    grid = np.zeros((len(days) - first, len(rows.names)), dtype=bool)
     if key == "industry":
-        grid[:, slot[slot >= 0] - first] = True
+        grid[found[found >= 0] - first] = True
         return Cells(grid, first)
-    name = rows.names.get_indexer(pd.Index(universe["code"]))
-    inside = (slot >= 0) & (name >= 0)
-    grid[name[inside], slot[inside] - first] = True
+    for low in range(0, len(universe), _UNIVERSE):
+        part = universe[["date", "code"]].iloc[low : low + _UNIVERSE]
+        number, seen = pd.factorize(part["date"])
+        slot, name = days.get_indexer(pd.DatetimeIndex(seen).as_unit("us"))[number], _number(part["code"], rows.names)
+        inside = (slot >= 0) & (name >= 0)
+        grid[slot[inside] - first, name[inside]] = True
     return Cells(grid, first)
+
+
+def _number(values: pd.Series, names: pd.Index) -> np.ndarray:
+    """The position of each value among the names, −1 if it is none of them."""
+    kind, found = pd.factorize(values)
+    numbers: np.ndarray = names.get_indexer(pd.Index(found).astype("str"))[kind]
+    return numbers
 
 
 def compute(
@@ -114,20 +138,15 @@ def compute(
         _compute_sessions(links, rows, factors, allowed, range(start, min(start + step, last)), longest)
         for start in range(first, last, step)
     ]
-    table = pd.concat(parts, ignore_index=True) if parts else _compute_nothing(factors)
-    table["date"] = days.to_numpy()[table.pop("slot").to_numpy(dtype=np.int64)].astype(DATE_TYPE)
-    table["key"] = rows.names.astype("str").take(table["key"].to_numpy(dtype=np.int64))
-    return table
-
-
-def _compute_nothing(factors: Mapping[str, Factor]) -> pd.DataFrame:
-    whole = {name: np.zeros(0, dtype=np.int64) for name in ("slot", "key", "n_news")}
-    return pd.DataFrame({**whole, **{name: np.zeros(0) for name in factors}})
+    parts = parts or [{**dict.fromkeys(("slot", "key", "n_news"), NONE), **dict.fromkeys(factors, NONE.astype(float))}]
+    table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    date, key = days.to_numpy()[table.pop("slot")].astype(DATE_TYPE), rows.names.take(table.pop("key"))
+    return pd.DataFrame({"date": date, "key": key, **table}, copy=False)
 
 
 def _compute_sessions(
     links: pd.DataFrame, rows: Rows, factors: Mapping[str, Factor], allowed: Cells, slots: range, longest: int
-) -> pd.DataFrame:
+) -> dict[str, np.ndarray]:
     """The cells of some sessions. A cell's number is its name's, times the sessions, plus its session's.
 
     The sessions begin with the lookback of the first, and end with as many more, so that what looks ahead of
@@ -136,21 +155,30 @@ def _compute_sessions(
     base = slots.start - longest + 1
     width = len(slots) + 2 * (longest - 1)
     inside = slice(*np.searchsorted(rows.slot, [base, slots.stop]))
-    number = rows.key[inside] * width + rows.slot[inside] - base
+    number = rows.key[inside].astype(np.int64) * width + rows.slot[inside] - base
     news = np.bincount(number, minlength=len(rows.names) * width).reshape(-1, width)
     before = np.cumsum(np.pad(news, ((0, 0), (longest, 0))), axis=1)
     recent = (before[:, longest:] - before[:, :-longest])[:, longest - 1 :][:, : len(slots)]
     low = slots.start - allowed.first
-    slot, key = np.nonzero(((recent > 0) & allowed.grid[:, low : low + len(slots)]).T)
+    slot, key = np.nonzero((recent.T > 0) & allowed.grid[low : low + len(slots)])
     wanted = key * width + slot + longest - 1
-    table = {"slot": slot + slots.start, "key": key, "n_news": news.ravel()[wanted]}
+    table = {"slot": (slot + slots.start).astype(np.int32), "key": key.astype(np.int32), "n_news": news.ravel()[wanted]}
     frame = _describe(links, rows, inside, _columns_read(factors))
     cell = pd.Series(number, index=frame.index)
     quiet = ~links["reports_price"].to_numpy()[rows.position[inside]]
     views = {True: (frame, cell), False: (frame[quiet], cell[quiet])}
     for name, factor in factors.items():
-        table[name] = _evaluate(factor, name, *views[keeps_price_reports(factor)]).reindex(wanted).to_numpy(dtype=float)
-    return pd.DataFrame(table)
+        table[name] = _pick(_evaluate(factor, name, *views[keeps_price_reports(factor)]), wanted)
+    return table
+
+
+def _pick(values: pd.Series, wanted: np.ndarray) -> np.ndarray:
+    """The values of the wanted cells, NaN where there is none."""
+    if not isinstance(values.index, pd.RangeIndex) or (values.index.start, values.index.step) != (0, 1):
+        return values.reindex(wanted).to_numpy(dtype=float)
+    padded = np.append(values.to_numpy(dtype=float), np.nan)
+    found: np.ndarray = padded[np.minimum(wanted, len(values))]
+    return found
 
 
 def _evaluate(factor: Factor, name: str, links: pd.DataFrame, cell: pd.Series) -> pd.Series:

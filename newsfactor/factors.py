@@ -34,6 +34,7 @@ HALF_LIFE = 3.0
 DECAY = 0.5 ** (np.arange(10) / HALF_LIFE)
 SHRINKAGE = 2.0
 MONTH = 20
+_BLOCK = 1 << 13  # cells summed at a time, so that they stay in the cache
 _BEFORE = np.r_[0.0, np.ones(MONTH)]
 _LAST = np.ones(MONTH)
 _LAST_BUT_ONE = np.r_[np.zeros(MONTH), np.ones(MONTH)]
@@ -140,8 +141,13 @@ def keep_price_reports(factor: Factor) -> Factor:
 
 def total(values: pd.Series, cell: pd.Series) -> pd.Series:
     """The sum of the values in each cell, missing ones left out; 0 where there is none."""
-    known = values.to_numpy(dtype=float)
-    return pd.Series(np.bincount(cell.to_numpy(dtype=np.int64), weights=np.where(np.isnan(known), 0.0, known)))
+    return pd.Series(np.bincount(cell.to_numpy(dtype=np.int64), weights=_fill(values.to_numpy(dtype=float))))
+
+
+def _fill(values: np.ndarray) -> np.ndarray:
+    """Zeros in the place of missing values."""
+    missing = np.isnan(values)
+    return np.where(missing, 0.0, values) if missing.any() else values
 
 
 def mean(values: pd.Series, cell: pd.Series, weight: pd.Series) -> pd.Series:
@@ -170,13 +176,18 @@ def trailing_sum(daily: pd.Series, weights: Sequence[float] | np.ndarray) -> pd.
     >>> trailing_sum(pd.Series([1.0, 0.0, 4.0]), [1, 0.5]).tolist()
     [1.0, 0.5, 4.0, 2.0]
     """
-    numbers = daily.index.to_numpy(dtype=np.int64)
-    values = np.zeros(int(numbers.max(initial=-1)) + 1)
-    values[numbers] = daily.fillna(0.0).to_numpy()
-    sums = np.zeros(len(values) + len(weights) - 1)
-    for age, weight in enumerate(weights):
-        if weight:
-            sums[age : age + len(values)] += weight * values
+    numbers, margin = daily.index, len(weights) - 1
+    size = int(numbers.max()) + 1 if len(numbers) else 0
+    values = np.zeros(size + 2 * margin)  # nothing before the first cell, and nothing after the last
+    own = slice(margin, margin + size) if isinstance(numbers, pd.RangeIndex) and len(numbers) == size else margin + numbers.to_numpy(dtype=np.int64)  # fmt: skip
+    values[own] = _fill(daily.to_numpy(dtype=float))
+    sums = np.zeros(size + margin)
+    for low in range(0, len(sums), _BLOCK):
+        part = sums[low : low + _BLOCK]
+        for age, weight in enumerate(weights):
+            if weight:
+                past = values[low + margin - age :][: len(part)]
+                part += past if weight == 1 else weight * past
     return pd.Series(sums)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,38 @@ def _scale(links: pd.DataFrame, multiples: np.ndarray) -> pd.DataFrame:
 
 def _near(one: float, other: float) -> bool:
     return bool(abs(one - other) <= 1e-9 * (1 + abs(other)))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The links behind one cell as the factor gets them, with their cells, its number and its weight in a mean."""
+
+    links: pd.DataFrame
+    cells: pd.Series
+    number: int
+    weight: float = 1.0
+
+    @classmethod
+    def empty(cls, links: pd.DataFrame) -> Trace:
+        """No links of the form of these."""
+        return cls(links.iloc[:0].assign(level=0.0, age=0), pd.Series([], dtype=float), 0)
+
+    @property
+    def arguments(self) -> tuple[pd.DataFrame, pd.Series, int]:
+        """What :func:`contributions` wants besides the factor."""
+        return self.links, self.cells, self.number
+
+    def value(self, factor: Factor) -> float:
+        """The factor's value in the cell."""
+        return float(factor(self.links, self.cells).get(self.number, np.nan))
+
+
+def weigh(value: pd.Series) -> pd.Series:
+    """Weights in proportion to positive values, those without one left out; all the same if none has one."""
+    known = value[value > 0]
+    known = known if len(known) else pd.Series(1.0, index=value.index)
+    weights: pd.Series = known / known.sum()
+    return weights
 
 
 class Probe:

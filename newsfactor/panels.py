@@ -94,12 +94,13 @@ def panel(
     if by == "industry_from_stocks":
         table, key = _weigh_by_value(table, universe, list(factors)), "industry"
     longest = max([lookback_of(factor) for factor in factors.values()], default=1)
-    covered = observe(links, table["date"], cutoff=cutoff, coverage=coverage, lookback=longest, sessions=days)
-    table = _mask_unobserved(table, covered, factors)
-    table["known_at"] = known_at(table["date"], cutoff)
+    number, dates = pd.factorize(table["date"])
+    covered = observe(links, pd.Series(dates), cutoff=cutoff, coverage=coverage, lookback=longest, sessions=days)
+    table = _mask_unobserved(table, covered.loc[dates], number, factors)
+    table["known_at"] = known_at(pd.DatetimeIndex(dates), cutoff).take(number)
     table = table[["date", key, "known_at", "observed", "n_news", *factors]]
     table.attrs = {
-        "rows": counts, "cutoff": cutoff, "taggers": sorted(links["tagger"].dropna().unique().tolist()),
+        "rows": counts, "cutoff": cutoff, "taggers": sorted(pd.Index(links["tagger"].unique()).dropna()),
         "trained_through": _latest(links["trained_through"]),
     }  # fmt: skip
     return table
@@ -125,7 +126,7 @@ def _choose_stocks(links: pd.DataFrame, multi: str) -> tuple[Chosen, dict[str, i
         reasons["not the main subject"] = ~subject
     kept, counts = _strike(reasons, len(links))
     share = 1 / np.maximum(links["n_codes"].to_numpy()[kept], 1) if multi == "share" else np.ones(len(kept))
-    return Chosen(kept, links["code"].iloc[kept], share, np.zeros(len(kept), dtype=bool)), counts
+    return Chosen(kept, links["code"].astype("category").iloc[kept], share, np.zeros(len(kept), dtype=bool)), counts
 
 
 def _choose_tagged(links: pd.DataFrame, multi: str) -> tuple[Chosen, dict[str, int]]:
@@ -190,11 +191,13 @@ def _weigh_by_value(table: pd.DataFrame, universe: pd.DataFrame, factors: list[s
     return pd.DataFrame(means).reset_index()
 
 
-def _mask_unobserved(table: pd.DataFrame, covered: pd.DataFrame, factors: Mapping[str, Factor]) -> pd.DataFrame:
-    """Counts and sums over a window that was not observed in full are NaN."""
-    table = table.assign(observed=table["date"].map(covered[1]).astype(float))
+def _mask_unobserved(
+    table: pd.DataFrame, covered: pd.DataFrame, number: np.ndarray, factors: Mapping[str, Factor]
+) -> pd.DataFrame:
+    """Counts and sums over a window that was not observed in full are NaN; ``number`` is a row's among ``covered``."""
+    table = table.assign(observed=covered[1].to_numpy(dtype=float)[number])
     for name, factor in factors.items():
-        if needs_complete(factor):
-            complete = table["date"].map(covered[lookback_of(factor)]) >= 1 - 1e-9
-            table[name] = table[name].where(complete)
+        torn = covered[lookback_of(factor)].to_numpy() < 1 - 1e-9
+        if needs_complete(factor) and torn.any():
+            table[name] = table[name].mask(torn[number])
     return table

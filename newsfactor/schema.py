@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from newsfactor.errors import TableError
+from newsfactor.keys import find_repeated
 
 TIMEZONE = "Asia/Shanghai"
 TIME_TYPE: Final = pd.DatetimeTZDtype("us", TIMEZONE)
@@ -132,9 +135,15 @@ def check(frame: pd.DataFrame, table: Table, *, parameter: str | None = None) ->
             remedy = f"rename {near[0]!r} if it is meant" if near else ""
             found = [str(name) for name in frame.columns]
             raise TableError(parameter, found, f"needs the column {column!r} ({table.name})", remedy=remedy)
-    for column, kind in table.columns.items():
-        _check_column(frame, column, kind, table.choices.get(column), parameter)
-    _check_key(frame, table, parameter)
+    # Work on whole columns, which threads can share; the first problem in the order of the columns is raised.
+    with ThreadPoolExecutor(2) as pool:
+        key = pool.submit(_check_key, frame, table, parameter)
+        columns = [
+            pool.submit(_check_column, frame, column, kind, table.choices.get(column), parameter)
+            for column, kind in table.columns.items()
+        ]
+        for check_done in (*columns, key):
+            check_done.result()
     return frame
 
 
@@ -158,16 +167,29 @@ def _check_column(frame: pd.DataFrame, column: str, kind: str, choices: Sequence
             if len(values):
                 raise TableError(name, str(values.dtype), "must be naive datetime64 dates")
             return
-        _first_bad(frame, values.notna() & (values != values.dt.normalize()), column, name, "must be a date without a time of day")  # fmt: skip
+        times = values.to_numpy()
+        whole = times.astype("datetime64[D]") == times
+        if not whole.all():
+            _first_bad(frame, ~whole & values.notna(), column, name, "must be a date without a time of day")
     if kind in ("number", "unit") and len(values):
         if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
             raise TableError(name, str(values.dtype), "must be numeric")
-        if kind == "unit":
+        if kind == "unit" and not _is_within(values, 0, 1 + 1e-9):
             _first_bad(frame, (values < 0) | (values > 1 + 1e-9), column, name, "must lie in 0..1")
     if kind == "flag" and len(values) and not pd.api.types.is_bool_dtype(values.dtype):
         raise TableError(name, str(values.dtype), "must be boolean")
     if choices is not None:
-        _first_bad(frame, values.notna() & ~values.isin(choices), column, name, f"must be one of {', '.join(choices)}")
+        other = ~values.isin([*choices, np.nan])
+        if other.any():
+            _first_bad(frame, other & values.notna(), column, name, f"must be one of {', '.join(choices)}")
+
+
+def _is_within(values: pd.Series, low: float, high: float) -> bool:
+    """Whether no number lies outside; False also where this cannot be told at once."""
+    if not isinstance(values.dtype, np.dtype):
+        return False
+    numbers = values.to_numpy()
+    return bool(np.fmin.reduce(numbers, initial=low) >= low and np.fmax.reduce(numbers, initial=high) <= high)
 
 
 def _first_bad(frame: pd.DataFrame, bad: pd.Series, column: str, name: str, requirement: str) -> None:
@@ -183,9 +205,9 @@ def _check_key(frame: pd.DataFrame, table: Table, parameter: str) -> None:
     if table.name not in ("LINKS", "SECURITIES"):
         for column in key:
             _first_bad(frame, frame[column].isna(), column, f"{parameter}[{column!r}]", "must not be missing")
-    repeated = frame.duplicated(key)
-    if repeated.any():
-        position = int(repeated.to_numpy().argmax())
+    repeated = find_repeated(frame, key)
+    if len(repeated):
+        position = int(repeated[0])
         value = tuple(frame[column].iloc[position] for column in key)
         shown = value[0] if len(value) == 1 else value
         raise TableError(parameter, shown, f"must hold each ({', '.join(key)}) once", f"row {position}")

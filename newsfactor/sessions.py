@@ -67,8 +67,9 @@ def effective_at(available_at: pd.Series, time_precision: pd.Series) -> pd.Serie
     whole = time_precision == "day"
     if not whole.any():  # dates with a timezone are slow to make
         return local
-    day_end = local.dt.normalize() + pd.Timedelta(days=1)
-    return local.where(~whole, day_end)
+    local = local.copy()
+    local[whole] = local[whole].dt.normalize() + pd.Timedelta(days=1)
+    return local
 
 
 def assign_sessions(
@@ -108,17 +109,22 @@ def assign_sessions(
     ['07-06', '07-06']
     """
     days = check_sessions(sessions)
+    slot = first_cells(effective_at(available_at, time_precision), cutoff, days)
+    return pd.Series(days.to_numpy()[slot], index=available_at.index, dtype=DATE_TYPE)
+
+
+def first_cells(when: pd.Series, cutoff: str, days: pd.DatetimeIndex) -> np.ndarray:
+    """The number, among the days, of the session whose cell first knows each effective time."""
     closes = known_at(days, cutoff)
-    when = effective_at(available_at, time_precision)
     if when.isna().any():
         position = int(when.isna().to_numpy().argmax())
         raise CalendarError("available_at", None, "must not be missing", f"row {position}")
-    slot = closes.searchsorted(pd.DatetimeIndex(when), side="right")
-    beyond = (slot >= len(days)) | (slot == 0) & (when < closes[0] - pd.Timedelta(days=30)).to_numpy()
+    times = pd.DatetimeIndex(when).as_unit("us").asi8
+    slot = np.searchsorted(closes.asi8, times, side="right")
+    beyond = (slot >= len(days)) | (times < (closes[0] - pd.Timedelta(days=30)).value // 1000)
     if beyond.any():
-        position = int(np.argmax(beyond))
-        raise _outside("available_at", when.iloc[position], days)
-    return pd.Series(days.to_numpy()[slot], index=available_at.index, dtype=DATE_TYPE)
+        raise _outside("available_at", when.iloc[int(np.argmax(beyond))], days)
+    return slot
 
 
 def assign_windows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 from newsfactor.archive import STAMPS, Archive, Manifest
 from newsfactor.errors import StoreError
 from newsfactor.factors import DEFAULT, Factor, lookback_of
-from newsfactor.lineage import VALUES, Probe, contributions
+from newsfactor.lineage import VALUES, Probe, Trace, contributions, weigh
 from newsfactor.schema import COVERAGE, LINKS, UNIVERSE, check
 from newsfactor.updates import Settings, State
 
@@ -173,7 +174,8 @@ class PanelStore:
         factor : str
             Name of one of the store's factors.
         code, industry : str
-            The cell's stock, or its industry in a store by industry.
+            The cell's stock, or its industry in a store by industry. By ``industry_from_stocks`` the news are those
+            of the industry's stocks that have a value, each with its stock's ``weight`` in the mean.
         as_of : Timestamp or str, optional
             As for :meth:`read`.
 
@@ -191,25 +193,27 @@ class PanelStore:
             If there is no such factor or cell, or the factor no longer gives the published value.
         """
         about = code if self.by == "stock" else industry
+        means = self.by == "industry_from_stocks"
         if factor not in self.factors:
             raise StoreError("factor", factor, f"must be one of {', '.join(self.factors)}")
-        if self.by == "industry_from_stocks":
-            raise StoreError("by", self.by, "must not be a mean of cells", remedy="explain the cells of its stocks, in a store by stock")  # fmt: skip
         if about is None:
             raise StoreError(self._settings.key, None, "must be given", remedy=f"the store is by {self.by}")
         manifest = self._require(as_of)
         self._refuse_other(manifest["settings"], ("factors",))
         state, day = self._state(manifest), pd.Timestamp(date).normalize()
         cell = self._find(state.read("panel", f"{day:%Y-%m}", f"{day:%Y-%m}"), day, about)
-        news, cells, number = self._trace(state, day, about, factor)
-        parts = None
+        traces = self._trace_stocks(state, day, about, factor) if means else self._trace(state, day, about, factor)
+        parts: list[pd.Series] | None = None
         if not np.isnan(cell[factor]):
-            now = float(self.factors[factor](news, cells).get(number, np.nan))
+            now = sum(trace.weight * trace.value(self.factors[factor]) for trace in traces)
             if not np.isclose(now, cell[factor], rtol=1e-6, atol=1e-9):
                 raise StoreError("factor", factor, f"must give what it gave, {cell[factor]} and not {now}", f"{day:%Y-%m-%d} {about}", "its definition has changed")  # fmt: skip
-            parts = contributions(self.factors[factor], news, cells, number)
-        table = news[[name for name in _SHOWN if name in news.columns]]
-        table = table.assign(contribution=np.nan if parts is None else parts.to_numpy())
+            found = [contributions(self.factors[factor], *trace.arguments) for trace in traces]
+            split = [trace.weight * part for trace, part in zip(traces, found, strict=True) if part is not None]
+            parts = split if len(split) == len(traces) else None
+        news = pd.concat([trace.links.assign(weight=trace.weight) for trace in traces], ignore_index=True)
+        table = news[[name for name in (*_SHOWN, *(["weight"] if means else [])) if name in news.columns]]
+        table = table.assign(contribution=np.nan if parts is None else np.concatenate(parts))
         table = table.sort_values(["available_at", "news_id"], ignore_index=True)
         table.attrs = {
             "value": float(cell[factor]), "formula": inspect.getdoc(self.factors[factor]) or "",
@@ -223,22 +227,38 @@ class PanelStore:
             raise StoreError(self._settings.key, about, "must have a cell", f"{day:%Y-%m-%d}", "it had no news inside any lookback, or was not in the universe")  # fmt: skip
         return found.iloc[0]
 
-    def _trace(self, state: State, day: pd.Timestamp, about: str, factor: str) -> tuple[pd.DataFrame, pd.Series, int]:
-        """The links behind one cell as the factor gets them, with their cells and its number."""
-        probe, slot = Probe(self.factors[factor]), state.slot(day)
-        low = max(slot - lookback_of(probe), 0)
-        links, universe = state.links(low, slot), state.universe(low, slot)
-        if self.by == "stock":
-            links = links[links["news_id"].isin(links.loc[links["code"] == about, "news_id"])]
-            universe = universe[universe["code"] == about]
-        table = state.make_panel(links, universe, {factor: probe})
+    def _trace(self, state: State, day: pd.Timestamp, about: str, factor: str) -> list[Trace]:
+        """The links behind one cell."""
+        probe = Probe(self.factors[factor])
+        table = self._probe(state, day, probe, factor, [about] if self.by == "stock" else None)
         row = table[(table["date"] == day) & (table[self._settings.key] == about)][factor].dropna()
         # A cell may be there for the longer memory of another factor.
-        return (
-            probe.find(row.iloc[0])
-            if len(row)
-            else (links.iloc[:0].assign(level=0.0, age=0), pd.Series([], dtype=float), 0)
-        )
+        return [Trace(*probe.find(row.iloc[0])) if len(row) else Trace.empty(state.links(0, 0))]
+
+    def _trace_stocks(self, state: State, day: pd.Timestamp, industry: str, factor: str) -> list[Trace]:
+        """The links behind each stock of an industry that has a value, with its weight in the mean."""
+        slot = state.slot(day)
+        universe = state.universe(slot, slot)
+        members = universe[universe["industry"] == industry].set_index("code")["circ_mv"]
+        probe = Probe(self.factors[factor])
+        table = self._probe(state.by_stock(), day, probe, factor, list(members.index))
+        rows = table[table["date"] == day].dropna(subset=[factor])
+        traces = {code: Trace(*probe.find(number)) for code, number in zip(rows["code"], rows[factor], strict=True)}
+        valued = [code for code, trace in traces.items() if not np.isnan(trace.value(self.factors[factor]))]
+        weight = weigh(members.reindex(valued))
+        return [replace(traces[code], weight=weight[code]) for code in weight.index] or [Trace.empty(state.links(0, 0))]
+
+    def _probe(
+        self, state: State, day: pd.Timestamp, probe: Probe, factor: str, codes: list[str] | None
+    ) -> pd.DataFrame:
+        """The panel of a probe, of all names or of some codes."""
+        slot = state.slot(day)
+        low = max(slot - lookback_of(probe), 0)
+        links, universe = state.links(low, slot), state.universe(low, slot)
+        if codes is not None:
+            links = links[links["news_id"].isin(links.loc[links["code"].isin(codes), "news_id"])]
+            universe = universe[universe["code"].isin(codes)]
+        return state.make_panel(links, universe, {factor: probe})
 
     def _state(self, manifest: Manifest) -> State:
         return State(self._archive, manifest, self._settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,11 @@ class State:
         calendar = self._kept.get("calendar", {})
         # First and last day of the universe.
         self._bounds = [pd.Timestamp(calendar[name]) for name in ("first", "last") if calendar]
+
+    def by_stock(self) -> State:
+        """The same tables for a panel of the stocks of which this one has the means."""
+        manifest = {**self._kept, "settings": {}}
+        return State(self._archive, manifest, replace(self._settings, by="stock"))
 
     def slot(self, date: pd.Timestamp) -> int:
         """The number of a session."""

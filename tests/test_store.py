@@ -475,6 +475,65 @@ def test_explain_by_industry_and_as_of(tmp_path):
         store.explain(date=day, industry="电子", factor="mood")
 
 
+def test_explain_a_mean_of_stocks_by_hand(tmp_path):
+    """Two banks worth 3 and 1 with scores of 2 and −1 and 3: the mean is 3/4·2 + 1/4·(−1 + 3)/2."""
+    links = make_links(
+        [
+            ("a", "2026-07-06 08:00:00", "600001.SH", 2), ("b", "2026-07-06 08:00:00", "600002.SH", -1),
+            ("c", "2026-07-06 08:30:00", "600002.SH", 3), ("d", "2026-07-06 08:30:00", "600003.SH", 1),
+            ("e", "2026-07-03 08:00:00", "600004.SH", -3),
+        ]
+    )  # fmt: skip
+    value = UNIVERSE["code"].map({"600001.SH": 3e9, "600002.SH": 1e9, "600003.SH": 5e9, "600004.SH": 2e9})
+    industry = UNIVERSE["code"].map({"600003.SH": "电子"}).fillna("银行").astype("str")
+    store = PanelStore(tmp_path, by="industry_from_stocks", factors={**DEFAULT, "best": SHIPPED["minimum_score"]})
+    cells = update(store, links, UNIVERSE.assign(circ_mv=value, industry=industry)).set_index(["date", "industry"])
+    found = store.explain(date="2026-07-06", industry="银行", factor="mean_score").set_index("news_id")
+    assert found["contribution"].round(9).to_dict() == {"a": 1.5, "b": -0.125, "c": 0.375}
+    assert found["weight"].to_dict() == {"a": 0.75, "b": 0.25, "c": 0.25} and found.attrs["value"] == 1.75
+    decayed = store.explain(date="2026-07-06", industry="银行", factor="decayed_score")
+    assert set(decayed["news_id"]) == {"a", "b", "c", "e"}
+    assert decayed["contribution"].sum() == pytest.approx(
+        cells.loc[(pd.Timestamp("2026-07-06"), "银行"), "decayed_score"]
+    )
+    best = store.explain(date="2026-07-06", industry="银行", factor="best")
+    assert not best.attrs["linear"] and best["contribution"].isna().all()
+    early = store.explain(date="2026-07-07", industry="银行", factor="mean_score")
+    assert early.empty and np.isnan(early.attrs["value"])
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2], ids=["the oldest", "one between", "the newest"])
+def test_a_manifest_that_was_removed_is_named(tmp_path, gone):
+    store = PanelStore(tmp_path)
+    for k in (10, 20, 30):
+        update(store, LINKS.iloc[:k])
+    moments, paths = store.history(), sorted((tmp_path / "manifests").iterdir())
+    paths[gone].unlink()
+    assert len(store.verify()) == 1 and paths[gone].name in store.verify()[0]
+    with pytest.raises(StoreError, match=paths[gone].name):
+        store.read(as_of=moments[gone])
+    if gone == 2:
+        with pytest.raises(StoreError, match=r"delete .*chain to go on"):
+            store.read()
+        (tmp_path / "chain").unlink()
+        update(store, LINKS)
+        assert store.verify() == [] and len(store.history()) == 3
+    else:
+        assert len(store.read())
+
+
+def test_a_vacuum_leaves_no_gap(tmp_path):
+    store = PanelStore(tmp_path)
+    for k in (10, 20, 30):
+        update(store, LINKS.iloc[:k])
+    store.vacuum(before=store.history()[1])
+    assert store.verify() == [] and len(store.history()) == 2
+    with pytest.raises(StoreError, match="before the first update"):
+        store.read(as_of="2026-01-01")
+    update(store, LINKS.iloc[:5])
+    assert store.verify() == []
+
+
 def _read_forever(path, known: set, stop, found) -> None:
     """Read while others write; what is read must be one of the states that an update ends in."""
     reads, strange = 0, []
