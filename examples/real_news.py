@@ -36,9 +36,9 @@ def main() -> None:
     securities = nf.read_securities(current, master / "names_observed.parquet", master / "sw_industry_history.parquet")
     tagger, cache = nf.Tagger.load(), options.cache or True
     figures, diagnostics = [], []
-    for name, news_file, price_file in (
-        ("wire 2026", "news_2026-05-14_2026-07-31", "daily_2026-01_2026-07"),
-        ("coded 2016-2020", "coded_news_2016_2020", "daily_2018_2021"),
+    for name, news_file, price_file, min_names in (
+        ("wire 2026", "news_2026-05-14_2026-07-31", "daily_2026-01_2026-07", 20),
+        ("coded 2016-2020", "coded_news_2016_2020", "daily_2018_2021", 5),  # seven items a day
     ):
         tags = tagger.tag(
             nf.clean(nf.read_news(data / "wire" / f"{news_file}.parquet")), securities=securities, cache=cache
@@ -51,7 +51,7 @@ def main() -> None:
         if name.startswith("coded"):  # adjusted prices: a limit is known to a fifth of a percent only
             universe = universe.assign(limit_up=universe["limit_up"] * 0.998, limit_down=universe["limit_down"] * 1.002)
         for by in ("stock", "industry"):
-            report, row = judge(links, prices, universe, by=by)
+            report, row = judge(links, prices, universe, by=by, min_names=min_names)
             report.to_html(options.out / f"{name.replace(' ', '_')}_{by}.html")
             figures.append(row.assign(sample_of=f"{name}, by {by}"))
             diagnostics.append(report.diagnostics.assign(sample_of=f"{name}, by {by}"))
@@ -62,33 +62,54 @@ def main() -> None:
 
 
 def judge(
-    links: pd.DataFrame, prices: pd.DataFrame, universe: pd.DataFrame, *, by: str
+    links: pd.DataFrame, prices: pd.DataFrame, universe: pd.DataFrame, *, by: str, min_names: int
 ) -> tuple[nf.Evaluation, pd.DataFrame]:
-    """The evaluation of a few factors, and its rows at the next session with what they rest on."""
+    """The evaluation of a few factors, and its rows at the next session with what they rest on.
+
+    The placebos are of all sessions together, which is no evidence where the model has seen them.
+    """
     factors = {name: nf.factors.SHIPPED[name] for name in FACTORS}
     first, last = prices["date"].min(), prices["date"].max()
     day = links["available_at"].dt.tz_localize(None)
     # Without prices there is nothing to judge, and the store of older news would only lengthen the calendar.
     inside = day.between(first, last + pd.Timedelta(days=1))
-    panel = nf.panel(links[inside], universe, by=by, factors=factors)
-    report = nf.evaluate(panel, prices, universe, horizons=(1, 5))
+    panel = nf.panel(links[inside], universe, by=by, factors=factors, coverage=declare_coverage(links))
+    options = {"horizons": (1, 5), "min_names": min_names}
+    report = nf.evaluate(panel, prices, universe, **options)
+    panel.attrs = {}
+    whole = nf.evaluate(panel, prices, universe, **options)
     rows = report.summary[report.summary["horizon"] == 1]
-    used = report.coverage[report.coverage["reason"] == "used"].set_index(KEY)
-    known = report.coverage[~report.coverage["reason"].isin(["factor_missing", "not_observed"])]
+    rows = pd.concat([whole.summary[whole.summary["horizon"] == 1], rows[rows["sample"] != "all"]])
+    rows = rows.sort_values(
+        ["factor", "sample"], key=lambda column: column.map({"all": 0, "in": 1, "out": 2}).fillna(0), kind="stable"
+    )
+    used = whole.coverage[whole.coverage["reason"] == "used"].set_index(KEY)
+    known = whole.coverage[~whole.coverage["reason"].isin(["factor_missing", "not_observed"])]
     share = used["rows"] / known.groupby(KEY)["rows"].sum()
-    placebo = report.placebo[report.placebo["figure"] == "rank_ic"].pivot(index=KEY, columns="placebo", values="p")
-    evidence = rows["sample"] == report.settings["evidence"]
-    at = pd.MultiIndex.from_frame(rows[KEY])
+    placebo = whole.placebo[whole.placebo["figure"] == "rank_ic"].pivot(index=KEY, columns="placebo", values="p")
+    at, everything = pd.MultiIndex.from_frame(rows[KEY]), (rows["sample"] == "all").to_numpy()
     return report, rows.assign(
-        news=links.loc[inside, "news_id"].nunique(), sessions=report.settings["sessions"],
+        news=links.loc[inside, "news_id"].nunique(), sessions=whole.settings["sessions"],
         judged=share.reindex(at).to_numpy(),
-        placebo_names=placebo["names"].reindex(at).where(evidence.to_numpy()).to_numpy(),
-        placebo_dates=placebo["dates"].reindex(at).where(evidence.to_numpy()).to_numpy(),
+        placebo_names=placebo["names"].reindex(at).where(everything).to_numpy(),
+        placebo_dates=placebo["dates"].reindex(at).where(everything).to_numpy(),
     )  # fmt: skip
+
+
+def declare_coverage(links: pd.DataFrame) -> pd.DataFrame | None:
+    """Announcements come a few a day, so that silence says nothing: each source counts as observed throughout.
+
+    None for a wire, whose silences mean that it was not observed: they are inferred.
+    """
+    if links["available_at"].nunique() > 50_000:
+        return None
+    spans = links.groupby("source")["available_at"].agg(["min", "max"]).reset_index()
+    return spans.set_axis(["source", "start", "end"], axis=1)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
     """A table of numbers as texts: |cell|cell|."""
+    table = table.sort_values(["sample_of", "factor"], kind="stable")
     shown = table.rename(
         columns={"sample_of": "news and panel", "mean_rank_ic": "RankIC", "incremental_rank_ic": "incremental"}
     )

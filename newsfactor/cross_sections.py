@@ -120,7 +120,8 @@ def demean_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.n
     cell = _cells(groups, np.isfinite(values), count)
     means = _add_up(values, cell, count) / np.maximum(_add_up(None, cell, count), 1)
     spread = np.concatenate([means, np.full((len(means), 1), np.nan)], axis=1)
-    return values - spread.ravel()[cell]
+    centred: np.ndarray = values - spread.ravel()[cell]
+    return centred
 
 
 def average_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
