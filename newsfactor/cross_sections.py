@@ -149,8 +149,10 @@ def _add_up(values: np.ndarray | None, cell: np.ndarray, count: int) -> np.ndarr
 def residualise(values: np.ndarray, controls: Sequence[np.ndarray], groups: np.ndarray, count: int) -> np.ndarray:
     """The residual of each row's regression on controls and group dummies; NaN where any of them is missing.
 
-    With everything demeaned in groups the dummies are gone (Frisch, Waugh and Lovell).
+    A control that a row has for no name at all is left out there. With everything demeaned in groups the dummies are gone
+    (Frisch, Waugh and Lovell).
     """
+    controls = [np.where(np.isfinite(control).any(axis=1)[:, None], control, 0.0) for control in controls]
     kept = np.isfinite(values) & (groups >= 0)
     for control in controls:
         kept &= np.isfinite(control)

@@ -18,7 +18,8 @@ class InvalidValueError(NewsfactorError, ValueError):
     def __init__(self, parameter: str, value: object, requirement: str, place: str = "", remedy: str = "") -> None:
         self.parameter, self.value, self.place, self.remedy = parameter, value, place, remedy
         shown = repr(value)
-        shown = shown if len(shown) <= 120 else shown[:117] + "..."
+        # The end is kept, since that of a path is the file's name.
+        shown = shown if len(shown) <= 120 else f"{shown[:47]}...{shown[-70:]}"
         sentence = f"`{parameter}` {requirement}, got {shown}"
         sentence += f" at {place}" if place else ""
         sentence += f"; {remedy}" if remedy else ""

@@ -135,7 +135,7 @@ def evaluate(
     settings = {
         "by": "stock" if key == "code" else key, "cutoff": cutoff, "entry": entry, "horizons": wanted,
         "quantiles": quantiles, "buckets": {name: _bucket_rule(mode) for name, mode in modes.items()},
-        "neutralize": neutralize, "cost": cost, "max_loss": max_loss, "adjusted": adjusted, "min_names": min_names,
+        "neutralize": neutralize, "control_sessions": setting.controls, "cost": cost, "max_loss": max_loss, "adjusted": adjusted, "min_names": min_names,
         "rows": cells.rows, "moved_rows": cells.moved, "superseded_rows": cells.superseded,
         "exits": {horizon: notes for horizon, notes in setting.notes.items() if notes},
         "refused": sorted(refused), "sessions": int(cells.held.any(axis=1).sum()), "samples": tuple(samples), "evidence": evidence,

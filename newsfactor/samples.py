@@ -18,6 +18,7 @@ from newsfactor.returns import NOTES, Outcomes, diagnostic_returns, measure_indu
 from newsfactor.sessions import session_numbers
 
 SIZES = ("small", "middle", "large")
+CONTROLS = ("return_1", "return_5", "return_20", "turnover", "log_circ_mv")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Setting:
     sample: Sample
     reasons: dict[int, np.ndarray]
     notes: dict[int, dict[str, int]]
+    controls: dict[str, int]  # the sessions on which each is known at all
 
 
 def draw_cells(panel: pd.DataFrame, key: str, factors: Sequence[str], calendar: pd.DatetimeIndex) -> Cells:
@@ -98,7 +100,7 @@ def draw_stocks(
         outcomes = told.result()
     size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
     classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
-    controls = [known.return_1, known.return_5, known.return_20, known.turnover, known.log_circ_mv]
+    controls = [getattr(known, name) for name in CONTROLS]
     tradable = outcomes.can_buy & outcomes.can_sell
     sample = Sample(_tell_markets(outcomes), classes, tradable, known.log_circ_mv, controls, same_day, **judging)
     return _set(sample, outcomes, cells)
@@ -128,7 +130,12 @@ def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:
 
 def _set(sample: Sample, outcomes: Outcomes, cells: Cells) -> Setting:
     notes = {horizon: _count_notes(outcomes.notes[horizon], cells.held) for horizon in sample.markets}
-    return Setting(sample, dict(outcomes.reasons), notes)
+    held = cells.held.any(axis=1)
+    known = {
+        name: int(np.isfinite(control[held]).any(axis=1).sum())
+        for name, control in zip(CONTROLS[: len(sample.controls)], sample.controls, strict=True)
+    }
+    return Setting(sample, dict(outcomes.reasons), notes, known)
 
 
 def _count_notes(notes: np.ndarray, held: np.ndarray) -> dict[str, int]:

@@ -41,7 +41,7 @@ class Evaluation:
         smallest mean that a two-sided 5 % test finds with 80 % power) and ``q`` (false discovery over all tests);
         ``naive_rank_ic`` (entries and exits that could not be had counted too); ``incremental_rank_ic`` with ``_low``,
         ``_high``, ``_p``, ``_q``: of the residual on the last 1, 5 and 20 sessions' return, turnover, log
-        capitalisation and industry; ``mean_ic`` (Pearson); ``icir`` (mean over standard deviation of the daily RankIC,
+        capitalisation and industry, each on the sessions that have it (``settings["control_sessions"]``); ``mean_ic`` (Pearson); ``icir`` (mean over standard deviation of the daily RankIC,
         not annualised); ``positive`` (share of sessions above 0); ``n_days``; ``n_cells``. ``sample`` is ``all`` and,
         if the tagger's training overlaps, ``in`` and ``out``; q is of the sample that is evidence.
     subsets : DataFrame

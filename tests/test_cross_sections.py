@@ -78,7 +78,8 @@ def test_residuals_are_those_of_a_regression_with_dummies(day_values):
     draw = np.random.default_rng(9)
     controls = [draw.normal(size=x.shape), 1e6 * draw.normal(size=x.shape)]
     controls[0][0, :5] = np.nan
-    controls.append(2 * controls[0])  # says nothing new
+    nowhere = np.where(np.arange(DAYS)[:, None] == 1, np.nan, 0.0) * np.ones(NAMES)  # a day without one control
+    controls += [2 * controls[0], nowhere]  # say nothing new
     found = residualise(y, controls, groups, GROUPS)
     for day in range(DAYS):
         kept = np.isfinite(y[day]) & (groups[day] >= 0) & np.isfinite(controls[0][day])
