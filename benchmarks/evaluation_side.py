@@ -24,7 +24,7 @@ from dense_market import make_market
 
 import newsfactor as nf
 from newsfactor.cross_sections import correlate_in_groups, correlate_ranks, demean_in_groups, rank_in_groups, rank_rows
-from newsfactor.measures import map_beside
+from newsfactor.parallel import map_beside
 from newsfactor.samples import draw_cells, draw_stocks
 from newsfactor.sessions import default_sessions
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from newsfactor.errors import InvalidValueError
 from newsfactor.factors import Factor, columns_of, is_spread, keeps_price_reports, lookback_of
+from newsfactor.parallel import map_beside
 from newsfactor.schema import DATE_TYPE, LEVELS, PROBABILITIES
 from newsfactor.sessions import assign_windows, effective_at, first_cells
 
@@ -134,10 +135,10 @@ def compute(
     first, last = (int(rows.slot[0]), min(int(rows.slot[-1]) + longest, len(days))) if len(rows.slot) else (0, 0)
     copies = max([lookback_of(factor) for factor in factors.values() if is_spread(factor)], default=1)
     step = max(longest, GRID // (max(len(rows.names), 1) * copies))
-    parts = [
-        _compute_sessions(links, rows, factors, allowed, range(start, min(start + step, last)), longest)
-        for start in range(first, last, step)
-    ]
+    parts = map_beside(
+        lambda start: _compute_sessions(links, rows, factors, allowed, range(start, min(start + step, last)), longest),
+        range(first, last, step),
+    )
     parts = parts or [{**dict.fromkeys(("slot", "key", "n_news"), NONE), **dict.fromkeys(factors, NONE.astype(float))}]
     table = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     date, key = days.to_numpy()[table.pop("slot")].astype(DATE_TYPE), rows.names.take(table.pop("key"))

@@ -10,7 +10,8 @@ import pandas as pd
 
 import newsfactor
 from newsfactor.errors import InvalidValueError, TableError
-from newsfactor.measures import NEUTRALIZE, Factor, find_mode, map_beside, measure
+from newsfactor.measures import NEUTRALIZE, Factor, find_mode, measure
+from newsfactor.parallel import map_beside
 from newsfactor.returns import check_horizons, panel_cutoff
 from newsfactor.samples import draw_cells, draw_industries, draw_stocks, fingerprint, split_sessions
 from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, TIMEZONE, check

@@ -6,9 +6,7 @@ the ranks and buckets that are left behind (`Traits`).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,6 +25,7 @@ from newsfactor.cross_sections import (
     rank_rows,
     residualise,
 )
+from newsfactor.parallel import map_beside
 from newsfactor.statistics import MIN_NAMES
 
 MIN_CLASS = 5  # names of one industry or size that a day needs
@@ -135,12 +134,6 @@ def measure(sample: Sample, factors: Mapping[str, Factor]) -> Measures:
         map_beside(lambda rows: _measure_block(_cut(sample, rows), _cut(dict(factors), rows)), blocks)
     )
     return whole
-
-
-def map_beside(work: Callable[[Any], Any], parts: Iterable[Any]) -> list[Any]:
-    """The result of a function for each part, side by side: arrays are worked on without the interpreter's lock."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(work, parts))
 
 
 def _cut(value: Any, rows: slice) -> Any:

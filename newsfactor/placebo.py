@@ -7,12 +7,12 @@ whatever hangs together in time still does. Dates are shifted on a ring, so that
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
 
+from newsfactor.parallel import count_processors
 from newsfactor.resampling import placebo_p
 
 LEAST_DRAWS = 1000
@@ -45,7 +45,7 @@ def draw_orders(count: int, *, seed: int = 0) -> list[np.ndarray]:
 def transform(values: np.ndarray, orders: list[np.ndarray]) -> Spectra:
     """Transform weights or outcomes; cells without a value count as zero."""
     single = np.nan_to_num(values.astype(np.float32))
-    workers = len(os.sched_getaffinity(0))
+    workers = count_processors()
     names = [scipy.fft.rfft(single[:, order], axis=1, workers=workers) for order in orders]
     return Spectra(single, names, scipy.fft.rfft(single, axis=0, workers=workers))
 

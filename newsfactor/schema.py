@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from newsfactor.errors import TableError
 from newsfactor.keys import find_repeated
+from newsfactor.parallel import map_beside
 
 TIMEZONE = "Asia/Shanghai"
 TIME_TYPE: Final = pd.DatetimeTZDtype("us", TIMEZONE)
@@ -136,14 +137,11 @@ def check(frame: pd.DataFrame, table: Table, *, parameter: str | None = None) ->
             found = [str(name) for name in frame.columns]
             raise TableError(parameter, found, f"needs the column {column!r} ({table.name})", remedy=remedy)
     # Work on whole columns, which threads can share; the first problem in the order of the columns is raised.
-    with ThreadPoolExecutor(2) as pool:
-        key = pool.submit(_check_key, frame, table, parameter)
-        columns = [
-            pool.submit(_check_column, frame, column, kind, table.choices.get(column), parameter)
-            for column, kind in table.columns.items()
-        ]
-        for check_done in (*columns, key):
-            check_done.result()
+    checks = [
+        partial(_check_column, frame, column, kind, table.choices.get(column), parameter)
+        for column, kind in table.columns.items()
+    ]
+    map_beside(lambda run: run(), [*checks, partial(_check_key, frame, table, parameter)])
     return frame
 
 

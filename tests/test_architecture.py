@@ -14,7 +14,7 @@ import newsfactor as nf
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "newsfactor"
 ORDER = (
-    "errors keys files schema taxonomy sessions codes prompting tables sources rewrites cleaning names securities mentions label_files labels annotation "
+    "errors parallel keys files schema taxonomy sessions codes prompting tables sources rewrites cleaning names securities mentions label_files labels annotation "
     "scoring predictions comparison decoding templates weights checkpoints tagging training linking coverage factors transforms cells panels archive lineage merging updates store grids tradability returns exposures statistics resampling "
     "cross_sections measures persistence placebo samples summaries findings report tearsheet evaluation bridges synthetic_texts synthetic testing pipeline cli"
 ).split()
