@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -126,13 +127,16 @@ def evaluate(
     evidence = next(name for name in ("out", "in", "all") if name in samples and samples[name].any())
     kept = samples[evidence]
 
-    coverage = count_coverage(daily, cells, setting)
-    refused = find_refused(coverage, max_loss)
-    summary = summarise(daily, samples, seed=seed)
-    subsets = summarise_subsets(daily, setting.sample, cells, kept)
+    with ThreadPoolExecutor() as pool:  # what takes a second each, beside each other
+        placebo = pool.submit(run_placebos, measures, setting.sample, kept, seed=seed)
+        decay = pool.submit(summarise_decay, measures, kept, min_names=min_names)
+        coverage = count_coverage(daily, cells, setting)
+        refused = find_refused(coverage, max_loss)
+        summary = summarise(daily, samples, seed=seed)
+        subsets = summarise_subsets(daily, setting.sample, cells, kept)
+        prints = map_beside(fingerprint, (panel, prices, universe))
     summary, subsets = correct_for_number(_refuse(summary, refused), _refuse(subsets, refused), evidence)
     quantile_daily = list_quantiles(daily, cells, kept)
-    data = {"panel": panel, "prices": prices, "universe": universe}
     settings = {
         "by": "stock" if key == "code" else key, "cutoff": cutoff, "entry": entry, "horizons": wanted,
         "quantiles": quantiles, "buckets": {name: _bucket_rule(mode) for name, mode in modes.items()},
@@ -144,11 +148,11 @@ def evaluate(
         "first_session": f"{cells.days[0]:%Y-%m-%d}", "last_session": f"{cells.days[-1]:%Y-%m-%d}",
         "trained_through": None if through is None else f"{through:%Y-%m-%d}", "taggers": panel.attrs.get("taggers"),
         "seed": seed, "version": newsfactor.__version__,
-        **dict(zip((f"{label}_sha1" for label in data), map_beside(fingerprint, data.values()), strict=True)),
+        **dict(zip(("panel_sha1", "prices_sha1", "universe_sha1"), prints, strict=True)),
     }  # fmt: skip
     return Evaluation(
-        summary=summary, subsets=subsets, decay=summarise_decay(measures, kept, min_names=min_names),
-        placebo=_refuse(run_placebos(measures, setting.sample, kept, seed=seed), refused),
+        summary=summary, subsets=subsets, decay=decay.result(),
+        placebo=_refuse(placebo.result(), refused),
         portfolios=_refuse(summarise_portfolios(measures, cells, kept, cost=cost), refused),
         quantile_returns=_refuse(summarise_quantiles(quantile_daily), refused), quantile_daily=quantile_daily,
         ic=list_daily(daily, cells), coverage=coverage, diagnostics=summarise_diagnostics(measures, kept),

@@ -46,12 +46,17 @@ class Classes:
 
 @dataclass(frozen=True)
 class Market:
-    """What each cell earned over one horizon: sessions × names, NaN where it is not known or could not be had."""
+    """What each cell earned over one horizon, sessions × names, NaN where it is not known, and which sides could enter."""
 
-    earned: np.ndarray  # entered on either side
-    bought: np.ndarray
-    sold: np.ndarray
-    naive: np.ndarray  # whether or not it could be had
+    returns: np.ndarray
+    naive: np.ndarray  # by prices that could not be traded at, too
+    can_buy: np.ndarray
+    can_sell: np.ndarray
+
+    @property
+    def earned(self) -> np.ndarray:
+        """What could be had on either side."""
+        return np.where(self.can_buy & self.can_sell, self.returns, np.nan)
 
 
 @dataclass(frozen=True)
@@ -274,7 +279,7 @@ def _measure_one(
     judged = np.isfinite(rank_ic)[:, None]
     covered = np.where(mask & judged, returns.values, np.nan)
     means, held = average_in_groups(covered, buckets, sample.quantiles)
-    average = _mean(covered)
+    average, top = _mean(covered), buckets == sample.quantiles - 1
     by = {
         kind: correlate_in_groups(
             factor.within(kind, classes), outcome.within(kind, classes), classes.number, len(classes.labels)
@@ -287,8 +292,8 @@ def _measure_one(
         naive_rank_ic=_correlate_naive(own.values, market.naive, returns.values, mask, rank_ic, sample.min_names),
         incremental_rank_ic=np.where(both.sum(axis=1) >= sample.min_names, incremental, np.nan),
         n_names=n, bucket_return=means, bucket_names=held, mean_return=average,
-        long_excess=_mean(np.where(buckets == sample.quantiles - 1, market.bought, np.nan)) - average,
-        short_excess=_mean(np.where(buckets == 0, market.sold, np.nan)) - average,
+        long_excess=_mean(np.where(top & market.can_buy, market.returns, np.nan)) - average,
+        short_excess=_mean(np.where((buckets == 0) & market.can_sell, market.returns, np.nan)) - average,
         by={kind: np.where(names >= MIN_CLASS, value, np.nan) for kind, (value, names) in by.items()},
         by_names={kind: names for kind, (_, names) in by.items()},
     )  # fmt: skip

@@ -118,14 +118,10 @@ def draw_industries(
 
 
 def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:
-    either = outcomes.can_buy & outcomes.can_sell
     return {
-        horizon: Market(
-            earned=np.where(either, earned, np.nan), bought=np.where(outcomes.can_buy, earned, np.nan),
-            sold=np.where(outcomes.can_sell, earned, np.nan), naive=outcomes.naive[horizon],
-        )
+        horizon: Market(earned, outcomes.naive[horizon], outcomes.can_buy, outcomes.can_sell)
         for horizon, earned in outcomes.returns.items()
-    }  # fmt: skip
+    }
 
 
 def _set(sample: Sample, outcomes: Outcomes, cells: Cells) -> Setting:
