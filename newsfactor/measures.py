@@ -68,7 +68,7 @@ class Sample:
     tradable: np.ndarray  # could be entered on either side
     log_circ_mv: np.ndarray
     controls: Sequence[np.ndarray]
-    same_day: Mapping[str, np.ndarray]  # what had happened before an entry, for diagnosis
+    same_day: Mapping[str, np.ndarray]  # the gap before and the session itself, for diagnosis
     quantiles: int
     min_names: int = MIN_NAMES
     neutralize: str | None = None

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT, RESOLUTION = 5.2, 3.0, 150
 BLUE, RED, GREY, PALE = "#1f5f8b", "#b5442e", "#8a8f98", "#d9e3ea"
@@ -122,6 +123,7 @@ def plot_decay(decay: pd.DataFrame, *, factor: str) -> Figure:
     reach = [rows["mean_rank_ic"] - rows["low"], rows["high"] - rows["mean_rank_ic"]]
     axes.errorbar(rows["lag"], rows["mean_rank_ic"], reach, fmt="o-", color=BLUE, ecolor=GREY, linewidth=1, capsize=3)
     axes.axhline(0, color="black", linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("sessions between cell and entry")
     return figure
 
@@ -198,7 +200,7 @@ def plot_quantile_curves(quantile_daily: pd.DataFrame, *, factor: str, horizon: 
     rows = quantile_daily[(quantile_daily["factor"] == factor) & (quantile_daily["horizon"] == horizon)]
     table = rows.pivot(index="date", columns="quantile", values="mean_excess").fillna(0.0).cumsum() * 100 / horizon
     figure, axes = _figure(f"Cumulative excess return by quantile, {_sessions(horizon)}", "%")
-    colours = colormaps["coolwarm_r"](np.linspace(0, 1, max(table.shape[1], 1)))
+    colours = _shade_buckets(table.shape[1])
     for number, quantile in enumerate(table.columns):
         axes.plot(table.index, table[quantile], color=colours[number], linewidth=1.4, label=str(quantile))
     axes.axhline(0, color="black", linewidth=0.6)
@@ -228,7 +230,7 @@ def plot_quantiles(quantile_returns: pd.DataFrame, *, factor: str) -> Figure:
     table = rows.pivot(index="horizon", columns="quantile", values="mean_excess") * 1e4
     figure, axes = _figure("Mean excess return by quantile", "basis points")
     width = 0.8 / max(table.shape[1], 1)
-    colours = colormaps["coolwarm_r"](np.linspace(0, 1, table.shape[1]))
+    colours = _shade_buckets(table.shape[1])
     for number, quantile in enumerate(table.columns):
         place = np.arange(len(table)) + (number - (table.shape[1] - 1) / 2) * width
         axes.bar(place, table[quantile], width * 0.9, color=colours[number], label=str(quantile))
@@ -278,6 +280,12 @@ def _figure(title: str, label: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _shade_buckets(count: int) -> list[Any]:
+    """Red for the lowest to blue for the highest; the palest, in the middle, is grey."""
+    shades = list(colormaps["coolwarm_r"](np.linspace(0, 1, max(count, 1))))
+    return [GREY if count % 2 and number == count // 2 else shade for number, shade in enumerate(shades)]
 
 
 def _set_dates(axes: Axes) -> None:

@@ -197,7 +197,7 @@ def summarise_decay(measures: Measures, kept: np.ndarray, *, min_names: int) -> 
 
 
 def summarise_diagnostics(measures: Measures, kept: np.ndarray) -> pd.DataFrame:
-    """The mean RankIC with what had happened before an entry: no figure here could be traded on."""
+    """The mean RankIC with the gap before and the session of the cell itself: no figure here could be traded on."""
     keys = [(factor, window) for factor, trait in measures.traits.items() for window in trait.same_day]
     columns = [measures.traits[factor].same_day[window] for factor, window in keys]
     return _describe_means(pd.DataFrame(keys, columns=["factor", "window"]), columns, kept, 1)

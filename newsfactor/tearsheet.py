@@ -62,7 +62,7 @@ class Evaluation:
     coverage : DataFrame
         ``factor, horizon, reason, rows, rows_in``: the rows of each reason, ``used`` among them, add up to ``rows_in``.
     diagnostics : DataFrame
-        ``factor, window`` (gap, same_day): the mean RankIC with returns that were over before an entry. Not tradable.
+        ``factor, window`` (gap, same_day): the mean RankIC with the gap before the session and with the session of the cell itself. Not tradable.
     settings : dict
         How the figures were made, with fingerprints of the data.
     """
@@ -148,9 +148,9 @@ def _draw(result: Evaluation, factor: str) -> dict[str, Any]:
 def _tables(result: Evaluation) -> dict[str, tuple[str, pd.DataFrame]]:
     return {
         "Rank information coefficient (95 % interval; q: false-discovery rate)": ("秩相关系数", _rank_table(result)),
-        "After costs, basis points over the horizon": ("扣除成本后的超额收益(基点)", _portfolio_table(result)),
+        "After costs, basis points over the horizon": ("扣除成本后的超额收益（基点）", _portfolio_table(result)),
         "Rows of the panel": ("样本行去向", _coverage_table(result)),
-        "Diagnostics: NOT TRADABLE, over before any entry": ("诊断:不可交易", _diagnostic_table(result)),
+        "Diagnostics, NOT TRADABLE: the gap before and the session of the cell itself": ("诊断：不可交易", _diagnostic_table(result)),
     }  # fmt: skip
 
 
@@ -234,7 +234,11 @@ def _long_tables(result: Evaluation, drawn: list[str]) -> dict[str, tuple[str, p
 
 
 def _fix(values: pd.Series, places: int) -> pd.Series:
-    return values.map(lambda value: "–" if pd.isna(value) else f"{value + 0.0:.{places}f}")
+    return values.map(lambda value: "–" if pd.isna(value) else _unsigned(f"{value:.{places}f}"))
+
+
+def _unsigned(text: str) -> str:
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def _percent(values: pd.Series) -> pd.Series:
