@@ -51,10 +51,10 @@ def main() -> None:
         if name.startswith("coded"):  # adjusted prices: a limit is known to a fifth of a percent only
             universe = universe.assign(limit_up=universe["limit_up"] * 0.998, limit_down=universe["limit_down"] * 1.002)
         for by in ("stock", "industry"):
-            report, row = judge(links, prices, universe, by=by, min_names=min_names)
+            report, whole, row = judge(links, prices, universe, by=by, min_names=min_names)
             report.to_html(options.out / f"{name.replace(' ', '_')}_{by}.html")
             figures.append(row.assign(sample_of=f"{name}, by {by}"))
-            diagnostics.append(report.diagnostics.assign(sample_of=f"{name}, by {by}"))
+            diagnostics.append(whole.diagnostics.assign(sample_of=f"{name}, by {by}"))
             print(f"{name}, by {by}: {len(tags):,} news, {row['sessions'].iloc[0]} sessions", flush=True)
     print("\n" + to_markdown(pd.concat(figures)))
     print("\nDiagnostics: the gap before and the session of the cell itself. Not tradable.\n")
@@ -63,10 +63,10 @@ def main() -> None:
 
 def judge(
     links: pd.DataFrame, prices: pd.DataFrame, universe: pd.DataFrame, *, by: str, min_names: int
-) -> tuple[nf.Evaluation, pd.DataFrame]:
-    """The evaluation of a few factors, and its rows at the next session with what they rest on.
+) -> tuple[nf.Evaluation, nf.Evaluation, pd.DataFrame]:
+    """The evaluation of a few factors, that of all sessions together, and the rows at the next session.
 
-    The placebos are of all sessions together, which is no evidence where the model has seen them.
+    The placebos and diagnostics shown are of all sessions, which is no evidence where the model has seen their news.
     """
     factors = {name: nf.factors.SHIPPED[name] for name in FACTORS}
     first, last = prices["date"].min(), prices["date"].max()
@@ -88,7 +88,7 @@ def judge(
     share = used["rows"] / known.groupby(KEY)["rows"].sum()
     placebo = whole.placebo[whole.placebo["figure"] == "rank_ic"].pivot(index=KEY, columns="placebo", values="p")
     at, everything = pd.MultiIndex.from_frame(rows[KEY]), (rows["sample"] == "all").to_numpy()
-    return report, rows.assign(
+    return report, whole, rows.assign(
         news=links.loc[inside, "news_id"].nunique(), sessions=whole.settings["sessions"],
         judged=share.reindex(at).to_numpy(),
         placebo_names=placebo["names"].reindex(at).where(everything).to_numpy(),
@@ -118,6 +118,7 @@ def to_markdown(table: pd.DataFrame) -> str:
         "incremental", "incremental_low", "incremental_high", "q", "placebo_names", "placebo_dates",
     )  # fmt: skip
     shown = shown[[name for name in wanted if name in shown.columns]]
+    shown = shown.astype({"n_days": int})
     cells = [[_show(value) for value in row] for row in shown.itertuples(index=False)]
     lines = [list(shown.columns), ["---"] * shown.shape[1], *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
