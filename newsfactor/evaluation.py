@@ -59,7 +59,7 @@ def evaluate(
     session, and counted. Means are tested by the equal-weighted cosine test (`newsfactor.statistics.assess_means`);
     q is the false-discovery rate over all factors, horizons and subsets together. With
     ``panel.attrs["trained_through"]`` results are also split there: a session is out of sample only if the whole window
-    of its cell lies after that day, and subsets, portfolios and placebos are then of these sessions alone. A factor that
+    of its cell lies after that day, and subsets, quantiles, portfolios, decay and placebos are then of these sessions alone. A factor that
     looks back further still carries older news. Where every session is in sample they are of these, and no evidence.
 
     Parameters

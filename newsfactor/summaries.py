@@ -151,7 +151,8 @@ def summarise_portfolios(measures: Measures, cells: Cells, kept: np.ndarray, *, 
     """What the top bucket earned over all covered names, and over the bottom one, before and after costs.
 
     A cohort is bought for each session and held over the horizon. Of the top bucket the names that were not in it a
-    horizon before are bought and as many are sold; so for the bottom one, the other way round.
+    horizon before are bought and as many are sold; so for the bottom one, the other way round. Duty is that of the
+    cell's date, and what has no earlier bucket is traded in full.
     """
     held, duty = np.asarray(cells.held.any(axis=1)), stamp_duty(cells.days)
     rows: list[dict[str, Any]] = []
