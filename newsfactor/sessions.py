@@ -178,7 +178,7 @@ def session_numbers(
         if days[0] <= value <= days[-1]:
             raise CalendarError(
                 parameter, _day(value), "must be a trading session",
-                remedy="the calendar has no session on that day; give the trading days with sessions=",
+                remedy="the calendar has no session on that day; give the trading days with sessions= (nf.sources.fetch_sessions() lists them)",
             )  # fmt: skip
         raise _outside(parameter, value, days)
     return slot
@@ -206,7 +206,7 @@ def entry_offset(cutoff: str, entry: str) -> int:
 def _outside(parameter: str, value: object, days: pd.DatetimeIndex) -> CalendarError:
     return CalendarError(
         parameter, _day(value), f"must lie within the trading calendar, {_day(days[0])} to {_day(days[-1])}",
-        remedy="upgrade exchange_calendars or give the trading days with sessions=",
+        remedy="upgrade exchange_calendars or give the trading days with sessions= (nf.sources.fetch_sessions() lists them)",
     )  # fmt: skip
 
 
