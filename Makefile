@@ -19,7 +19,7 @@ demo: $(VENV)/.run  ## run the main job on a synthetic market with the bundled m
 	$(BIN)/newsfactor demo --out demo-output
 
 test: $(VENV)/.dev  ## run the test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.dev  ## lint, formatting and types
 	$(BIN)/ruff check .
