@@ -79,7 +79,7 @@ def make_grids(
     calendar = default_sessions()
     cells = draw_cells(panel, "code", ["factor_0"], calendar)
     setting = draw_stocks(
-        cells, prices, universe, horizons=horizons, entry="diagnostic_close", judging={"quantiles": 5}, cutoff="09:15",
+        cells, prices, universe, horizons=horizons, entry="diagnostic_close", judging={"quantiles": 5, "neutralize": None}, cutoff="09:15",
         sessions=calendar, adjusted=False,
     )  # fmt: skip
     industry = setting.sample.classes["industry"]

@@ -24,7 +24,6 @@ import torch
 from bundled_model import make_news, once_a_story, print_table, read_known_securities, run_baseline, split_names
 from machine import describe_machine
 from matplotlib.figure import Figure
-from transformers import LlamaForCausalLM
 
 import newsfactor as nf
 from newsfactor.securities import NameIndex
@@ -136,7 +135,6 @@ class Judge:
         pretrain(model, rows, weights, checkpoint, rate=2e-3, batch=BATCH, decay=fall_by_cosine, share=0.35)
         model.to(torch.bfloat16).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        LlamaForCausalLM.from_pretrained(folder, use_safetensors=True)
         (folder / RECORD).write_text(json.dumps({"trained_through": self.options.until}), encoding="utf-8")
         return folder
 

@@ -48,10 +48,13 @@ def main() -> None:
         raw = pd.read_parquet(data / "prices" / f"{price_file}.parquet").drop_duplicates(["date", "code"])
         prices = nf.read_prices(raw)
         universe = nf.universe(securities, prices)
-        if name.startswith("coded"):  # adjusted prices: a limit is known to a fifth of a percent only
+        coverage = None  # of a wire: its silences mean that it was not observed, and are inferred
+        if name.startswith("coded"):
+            coverage = declare_coverage(links)
+            # Adjusted prices: a limit is known to a fifth of a percent only.
             universe = universe.assign(limit_up=universe["limit_up"] * 0.998, limit_down=universe["limit_down"] * 1.002)
         for by in ("stock", "industry"):
-            report, whole, row = judge(links, prices, universe, by=by, min_names=min_names)
+            report, whole, row = judge(links, prices, universe, by=by, min_names=min_names, coverage=coverage)
             report.to_html(options.out / f"{name.replace(' ', '_')}_{by}.html")
             figures.append(row.assign(sample_of=f"{name}, by {by}"))
             diagnostics.append(whole.diagnostics.assign(sample_of=f"{name}, by {by}"))
@@ -62,7 +65,13 @@ def main() -> None:
 
 
 def judge(
-    links: pd.DataFrame, prices: pd.DataFrame, universe: pd.DataFrame, *, by: str, min_names: int
+    links: pd.DataFrame,
+    prices: pd.DataFrame,
+    universe: pd.DataFrame,
+    *,
+    by: str,
+    min_names: int,
+    coverage: pd.DataFrame | None,
 ) -> tuple[nf.Evaluation, nf.Evaluation, pd.DataFrame]:
     """The evaluation of a few factors, that of all sessions together, and the rows at the next session.
 
@@ -73,7 +82,7 @@ def judge(
     day = links["available_at"].dt.tz_localize(None)
     # Without prices there is nothing to judge, and the store of older news would only lengthen the calendar.
     inside = day.between(first, last + pd.Timedelta(days=1))
-    panel = nf.panel(links[inside], universe, by=by, factors=factors, coverage=declare_coverage(links))
+    panel = nf.panel(links[inside], universe, by=by, factors=factors, coverage=coverage)
     options = {"horizons": (1, 5), "min_names": min_names}
     report = nf.evaluate(panel, prices, universe, **options)
     panel.attrs = {}
@@ -96,13 +105,8 @@ def judge(
     )  # fmt: skip
 
 
-def declare_coverage(links: pd.DataFrame) -> pd.DataFrame | None:
-    """Announcements come a few a day, so that silence says nothing: each source counts as observed throughout.
-
-    None for a wire, whose silences mean that it was not observed: they are inferred.
-    """
-    if links["available_at"].nunique() > 50_000:
-        return None
+def declare_coverage(links: pd.DataFrame) -> pd.DataFrame:
+    """Announcements come a few a day, so that silence says nothing: each source counts as observed throughout."""
     spans = links.groupby("source")["available_at"].agg(["min", "max"]).reset_index()
     return spans.set_axis(["source", "start", "end"], axis=1)
 

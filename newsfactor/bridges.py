@@ -16,7 +16,7 @@ import pandas as pd
 from newsfactor.codes import format_code, normalize_code
 from newsfactor.errors import InvalidValueError, TableError
 from newsfactor.returns import check_horizons, forward_returns
-from newsfactor.schema import PANEL_BY_STOCK, check
+from newsfactor.schema import PANEL_BY_STOCK, check, choose_factors
 from newsfactor.sessions import check_sessions, session_numbers
 from newsfactor.statistics import assign_quantiles
 
@@ -69,7 +69,7 @@ def to_alphalens(
         As `forward_returns`.
     """
     check(panel, PANEL_BY_STOCK)
-    names, wanted = _factor_names(panel, None if factor is None else [factor]), check_horizons(horizons)
+    names, wanted = choose_factors(panel, PANEL_BY_STOCK, factor), check_horizons(horizons)
     if len(names) > 1:
         raise TableError("factor", None, "must be named where a panel has several", remedy=f"it has {names}")
     outcomes = forward_returns(prices, panel, horizons=wanted, entry=entry, universe=universe, sessions=sessions)
@@ -140,7 +140,7 @@ def to_qlib(
     if "code" not in panel.columns and "industry" in panel.columns:
         raise TableError("panel", "industry", "must be by stock", remedy="qlib's instruments are securities")
     check(panel, PANEL_BY_STOCK)
-    names = _field_names(_factor_names(panel, factors))
+    names = _field_names(choose_factors(panel, PANEL_BY_STOCK, factors))
     if not len(panel):
         raise TableError("panel", "no rows", "must have rows")
     days = check_sessions(sessions)
@@ -159,17 +159,6 @@ def to_qlib(
         _write_lines(draft / "calendars" / "day.txt", calendar)
         _write_lines(draft / "instruments" / "all.txt", lines)
     return target
-
-
-def _factor_names(panel: pd.DataFrame, factors: Sequence[str] | None) -> list[str]:
-    """The named factors, or every column of floats that is not part of the table itself."""
-    own = PANEL_BY_STOCK.columns
-    floats = [str(name) for name, kind in panel.dtypes.items() if name not in own and pd.api.types.is_float_dtype(kind)]
-    names = floats if factors is None else [factors] if isinstance(factors, str) else list(factors)
-    unknown = [name for name in names if name not in panel.columns or not pd.api.types.is_numeric_dtype(panel[name])]
-    if unknown or not names:
-        raise TableError("factor", unknown, "must be a numeric column of the panel", remedy=f"it has {floats}")
-    return names
 
 
 def _field_names(names: Sequence[str]) -> Sequence[str]:

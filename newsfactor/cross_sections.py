@@ -115,12 +115,14 @@ def _correlate_sums(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray, n: np.ndarra
         return np.where((xx > 0) & (yy > 0), xy / np.sqrt(xx * yy), np.nan)
 
 
-def demean_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """Values less the mean of their row's group; NaN without a group."""
-    cell = _cells(groups, np.isfinite(values), count)
-    means = _add_up(values, cell, count) / np.maximum(_add_up(None, cell, count), 1)
+def demean_in_groups(
+    values: np.ndarray, groups: np.ndarray, count: int, *, counted: np.ndarray | None = None
+) -> np.ndarray:
+    """Values less the mean of their row's group, of its counted cells (all if not given); NaN without a group or a mean."""
+    known = np.isfinite(values)
+    means, _ = average_in_groups(values if counted is None else np.where(counted, values, np.nan), groups, count)
     spread = np.concatenate([means, np.full((len(means), 1), np.nan)], axis=1)
-    centred: np.ndarray = values - spread.ravel()[cell]
+    centred: np.ndarray = values - spread.ravel()[_cells(groups, known, count)]
     return centred
 
 
@@ -130,6 +132,14 @@ def average_in_groups(values: np.ndarray, groups: np.ndarray, count: int) -> tup
     n = _add_up(None, cell, count)
     with np.errstate(invalid="ignore"):
         return _add_up(values, cell, count) / n, n
+
+
+def average_rows(values: np.ndarray) -> np.ndarray:
+    """The mean of each row's finite values, NaN where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    mean: np.ndarray = np.where(known, values, 0.0).sum(axis=1) / np.where(count, count, np.nan)
+    return mean
 
 
 def _cells(groups: np.ndarray, kept: np.ndarray, count: int) -> np.ndarray:

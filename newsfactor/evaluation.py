@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,7 @@ from newsfactor.measures import NEUTRALIZE, Factor, find_mode, measure
 from newsfactor.parallel import map_beside
 from newsfactor.returns import check_horizons, panel_cutoff
 from newsfactor.samples import draw_cells, draw_industries, draw_stocks, fingerprint, split_sessions
-from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, TIMEZONE, check
+from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, TIMEZONE, check, choose_factors
 from newsfactor.sessions import check_sessions
 from newsfactor.statistics import MIN_NAMES
 from newsfactor.summaries import (
@@ -109,7 +109,9 @@ def evaluate(
     """
     key, table = ("code", PANEL_BY_STOCK) if "code" in panel.columns else ("industry", PANEL_BY_INDUSTRY)
     check(panel, table)
-    names, wanted = _check_factors(panel, factors, table.columns), check_horizons(horizons)
+    names, wanted = choose_factors(panel, table, factors), check_horizons(horizons)
+    if not len(panel):
+        raise TableError("panel", "no rows", "must have rows")
     _check_options(quantiles, neutralize, min_names, cost, max_loss, key)
     calendar = check_sessions(sessions)
     cutoff = panel_cutoff(panel)
@@ -143,8 +145,8 @@ def evaluate(
         "neutralize": neutralize, "control_sessions": setting.controls, "cost": cost, "max_loss": max_loss, "adjusted": adjusted, "min_names": min_names,
         "rows": cells.rows, "moved_rows": cells.moved, "superseded_rows": cells.superseded,
         "exits": {horizon: notes for horizon, notes in setting.notes.items() if notes},
-        "refused": sorted(refused), "sessions": int(cells.held.any(axis=1).sum()), "samples": tuple(samples), "evidence": evidence,
-        "evidence_sessions": int((cells.held.any(axis=1) & kept).sum()),
+        "refused": sorted(refused), "sessions": int(cells.told.sum()), "evidence": evidence,
+        "evidence_sessions": int((cells.told & kept).sum()),
         "first_session": f"{cells.days[0]:%Y-%m-%d}", "last_session": f"{cells.days[-1]:%Y-%m-%d}",
         "trained_through": None if through is None else f"{through:%Y-%m-%d}", "taggers": panel.attrs.get("taggers"),
         "seed": seed, "version": newsfactor.__version__,
@@ -158,16 +160,6 @@ def evaluate(
         ic=list_daily(daily, cells), coverage=coverage, diagnostics=summarise_diagnostics(measures, kept),
         settings=settings,
     )  # fmt: skip
-
-
-def _check_factors(panel: pd.DataFrame, factors: Sequence[str] | None, frame: Mapping[str, str]) -> list[str]:
-    floats = [str(c) for c in panel.columns if c not in frame and pd.api.types.is_float_dtype(panel[c].dtype)]
-    names = floats if factors is None else [factors] if isinstance(factors, str) else list(factors)
-    unknown = [name for name in names if name not in panel.columns or not pd.api.types.is_numeric_dtype(panel[name])]
-    if unknown or not names or not len(panel):
-        requirement = "needs rows and a numeric column for each factor"
-        raise TableError("panel", unknown or list(panel.columns), requirement, remedy=f"it has {floats}")
-    return names
 
 
 def _check_options(

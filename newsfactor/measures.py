@@ -17,6 +17,7 @@ from newsfactor.cross_sections import (
     assign_buckets,
     assign_buckets_around,
     average_in_groups,
+    average_rows,
     correlate_in_groups,
     correlate_ranks,
     correlate_rows,
@@ -194,7 +195,7 @@ class _Ranks:
 def _measure_block(sample: Sample, factors: Mapping[str, Factor]) -> Measures:
     anywhere = np.any([np.isfinite(factor.values) for factor in factors.values()], axis=0)
     returns = {
-        horizon: _Ranks(earned := _outcome(market.earned, sample, anywhere), anywhere & np.isfinite(earned))
+        horizon: _Ranks(earned := market.earned, anywhere & np.isfinite(earned))
         for horizon, market in sample.markets.items()
     }
     windows = {name: _Ranks(value, np.isfinite(value)) for name, value in sample.same_day.items()}
@@ -226,13 +227,6 @@ def _correlate_same_day(own: _Ranks, windows: Mapping[str, _Ranks], least: int) 
     return result
 
 
-def _outcome(earned: np.ndarray, sample: Sample, covered: np.ndarray) -> np.ndarray:
-    if sample.neutralize != "industry_returns":
-        return earned
-    industry = sample.classes["industry"]
-    return demean_in_groups(np.where(covered, earned, np.nan), industry.number, len(industry.labels))
-
-
 def _neutralise(values: np.ndarray, sample: Sample) -> np.ndarray:
     if sample.neutralize == "industry":
         industry = sample.classes["industry"]
@@ -255,7 +249,7 @@ def _incremental(values: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.nda
 
 
 def _bucket(values: np.ndarray, factor: Factor, ranked: Ranked, sample: Sample) -> np.ndarray:
-    if factor.mode is None or sample.neutralize in ("industry", "industry_size"):
+    if factor.mode is None:
         return assign_buckets(ranked, sample.quantiles)
     return assign_buckets_around(values, factor.mode, sample.quantiles)
 
@@ -279,7 +273,7 @@ def _measure_one(
     judged = np.isfinite(rank_ic)[:, None]
     covered = np.where(mask & judged, returns.values, np.nan)
     means, held = average_in_groups(covered, buckets, sample.quantiles)
-    average, top = _mean(covered), buckets == sample.quantiles - 1
+    average, top = average_rows(covered), buckets == sample.quantiles - 1
     by = {
         kind: correlate_in_groups(
             factor.within(kind, classes), outcome.within(kind, classes), classes.number, len(classes.labels)
@@ -292,8 +286,8 @@ def _measure_one(
         naive_rank_ic=_correlate_naive(own.values, market.naive, returns.values, mask, rank_ic, sample.min_names),
         incremental_rank_ic=np.where(both.sum(axis=1) >= sample.min_names, incremental, np.nan),
         n_names=n, bucket_return=means, bucket_names=held, mean_return=average,
-        long_excess=_mean(np.where(top & market.can_buy, market.returns, np.nan)) - average,
-        short_excess=_mean(np.where((buckets == 0) & market.can_sell, market.returns, np.nan)) - average,
+        long_excess=average_rows(np.where(top & market.can_buy, market.returns, np.nan)) - average,
+        short_excess=average_rows(np.where((buckets == 0) & market.can_sell, market.returns, np.nan)) - average,
         by={kind: np.where(names >= MIN_CLASS, value, np.nan) for kind, (value, names) in by.items()},
         by_names={kind: names for kind, (_, names) in by.items()},
     )  # fmt: skip
@@ -310,10 +304,3 @@ def _correlate_naive(
     x, y = (rank_rows(np.where(kept, part[rows], np.nan)).ranks for part in (values, naive))
     result[rows] = np.where(kept.sum(axis=1) >= least, correlate_ranks(x, y), np.nan)
     return result
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    mean: np.ndarray = np.where(known, values, 0.0).sum(axis=1) / np.where(count, count, np.nan)
-    return mean

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from newsfactor.cross_sections import assign_buckets, rank_rows
+from newsfactor.cross_sections import assign_buckets, demean_in_groups, rank_rows
 from newsfactor.exposures import measure_exposures
 from newsfactor.measures import Classes, Market, Sample
 from newsfactor.returns import NOTES, Outcomes, diagnostic_returns, measure_industries, measure_outcomes
@@ -37,6 +37,11 @@ class Cells:
     rows: int
     moved: int
     superseded: int
+
+    @property
+    def told(self) -> np.ndarray:
+        """The sessions on which the panel has any row."""
+        return np.asarray(self.held.any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -95,14 +100,20 @@ def draw_stocks(
         told = pool.submit(
             measure_outcomes, prices, *where, horizons=horizons, entry=entry, universe=universe, **options
         )
-        same_day = diagnostic_returns(prices, *where, sessions=options["sessions"])
+        same_day = diagnostic_returns(
+            prices, *where, universe=universe, sessions=options["sessions"], adjusted=options["adjusted"]
+        )
         known = measure_exposures(prices, universe, *where, **options)
         outcomes = told.result()
     size = assign_buckets(rank_rows(known.log_circ_mv), len(SIZES))
     classes = {"industry": Classes(known.industry, tuple(known.industries)), "size": Classes(size, SIZES)}
     controls = [getattr(known, name) for name in CONTROLS]
     tradable = outcomes.can_buy & outcomes.can_sell
-    sample = Sample(_tell_markets(outcomes), classes, tradable, known.log_circ_mv, controls, same_day, **judging)
+    markets = _tell_markets(outcomes)
+    if judging["neutralize"] == "industry_returns":
+        covered = np.any([np.isfinite(values) for values in cells.factors.values()], axis=0)
+        markets = {horizon: _neutralise(market, classes["industry"], covered) for horizon, market in markets.items()}
+    sample = Sample(markets, classes, tradable, known.log_circ_mv, controls, same_day, **judging)
     return _set(sample, outcomes, cells)
 
 
@@ -124,11 +135,21 @@ def _tell_markets(outcomes: Outcomes) -> dict[int, Market]:
     }
 
 
+def _neutralise(market: Market, industry: Classes, covered: np.ndarray) -> Market:
+    """Returns less the mean of those that could be had of their industry's names that have a factor."""
+
+    def less(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+        return demean_in_groups(values, industry.number, len(industry.labels), counted=counted)
+
+    return replace(
+        market, returns=less(market.returns, covered & np.isfinite(market.earned)), naive=less(market.naive, covered)
+    )
+
+
 def _set(sample: Sample, outcomes: Outcomes, cells: Cells) -> Setting:
     notes = {horizon: _count_notes(outcomes.notes[horizon], cells.held) for horizon in sample.markets}
-    held = cells.held.any(axis=1)
     known = {
-        name: int(np.isfinite(control[held]).any(axis=1).sum())
+        name: int(np.isfinite(control[cells.told]).any(axis=1).sum())
         for name, control in zip(CONTROLS[: len(sample.controls)], sample.controls, strict=True)
     }
     return Setting(sample, dict(outcomes.reasons), notes, known)

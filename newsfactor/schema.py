@@ -145,6 +145,22 @@ def check(frame: pd.DataFrame, table: Table, *, parameter: str | None = None) ->
     return frame
 
 
+def list_factors(panel: pd.DataFrame, table: Table) -> list[str]:
+    """The columns of floats that are not part of the table itself."""
+    kinds = panel.dtypes.items()
+    return [str(name) for name, kind in kinds if name not in table.columns and pd.api.types.is_float_dtype(kind)]
+
+
+def choose_factors(panel: pd.DataFrame, table: Table, factors: Sequence[str] | None) -> list[str]:
+    """The factors named, or all of the panel; each must be a numeric column of it."""
+    floats = list_factors(panel, table)
+    names = floats if factors is None else [factors] if isinstance(factors, str) else list(factors)
+    unknown = [name for name in names if name not in panel.columns or not pd.api.types.is_numeric_dtype(panel[name])]
+    if unknown or not names:
+        raise TableError("factors", unknown, "must be a numeric column of the panel", remedy=f"it has {floats}")
+    return names
+
+
 def place(frame: pd.DataFrame, position: int, key: Sequence[str]) -> str:
     """Name one row for an error: its key and its position."""
     row = frame.iloc[position]

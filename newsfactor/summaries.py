@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from newsfactor.cross_sections import average_rows
 from newsfactor.measures import Daily, Key, Measures, Sample, Traits
 from newsfactor.persistence import measure_autocorrelation, measure_decay, measure_turnover
 from newsfactor.placebo import Placebo, draw_orders, exchange_names, shift_dates, transform
@@ -56,10 +57,10 @@ def summarise(daily: Mapping[Key, Daily], samples: Mapping[str, np.ndarray], *, 
     )
 
 
-def _nan(reduce: Any, values: np.ndarray, **options: Any) -> np.ndarray:
+def _nan(reduce: Any, values: np.ndarray) -> np.ndarray:
     """A NaN-aware reduction by column, NaN without a warning where there is nothing."""
     empty = ~np.isfinite(values).any(axis=0)
-    return np.where(empty, np.nan, reduce(np.where(empty, 0.0, values), axis=0, **options))
+    return np.where(empty, np.nan, reduce(np.where(empty, 0.0, values), axis=0))
 
 
 def summarise_subsets(daily: Mapping[Key, Daily], sample: Sample, cells: Cells, kept: np.ndarray) -> pd.DataFrame:
@@ -73,8 +74,8 @@ def summarise_subsets(daily: Mapping[Key, Daily], sample: Sample, cells: Cells, 
                 columns.append(np.where(kept, figures.by[kind][:, number], np.nan))
                 counted = figures.by_names[kind][np.isfinite(columns[-1]), number].sum()
                 rows.append({"factor": factor, "horizon": horizon, "kind": kind, "subset": label, "n_cells": int(counted)})  # fmt: skip
-        for month in np.unique(months):
-            columns.append(np.where(months == month, figures.rank_ic, np.nan))
+        for month in np.unique(months[kept]):
+            columns.append(np.where(kept & (months == month), figures.rank_ic, np.nan))
             counted = figures.n_names[np.isfinite(columns[-1])].sum()
             rows.append({"factor": factor, "horizon": horizon, "kind": "month", "subset": month, "n_cells": int(counted)})  # fmt: skip
     tests = assess_means(np.column_stack(columns), horizon=[row["horizon"] for row in rows])
@@ -99,7 +100,7 @@ def correct_for_number(
 
 def list_daily(daily: Mapping[Key, Daily], cells: Cells) -> pd.DataFrame:
     """The daily correlations of the panel's sessions."""
-    held = np.asarray(cells.held.any(axis=1))
+    held = cells.told
     frames = []
     for (factor, horizon), figures in daily.items():
         frames.append(
@@ -115,7 +116,7 @@ def list_daily(daily: Mapping[Key, Daily], cells: Cells) -> pd.DataFrame:
 def list_quantiles(daily: Mapping[Key, Daily], cells: Cells, kept: np.ndarray) -> pd.DataFrame:
     """The daily mean return of each bucket, and the same less that of all covered names."""
     frames = []
-    days = np.asarray(cells.held.any(axis=1)) & kept
+    days = cells.told & kept
     for (factor, horizon), figures in daily.items():
         returns = figures.bucket_return[days]
         count = returns.shape[1]
@@ -154,7 +155,7 @@ def summarise_portfolios(measures: Measures, cells: Cells, kept: np.ndarray, *, 
     horizon before are bought and as many are sold; so for the bottom one, the other way round. Duty is that of the
     cell's date, and what has no earlier bucket is traded in full.
     """
-    held, duty = np.asarray(cells.held.any(axis=1)), stamp_duty(cells.days)
+    held, duty = cells.told, stamp_duty(cells.days)
     rows: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
     traits = measures.traits
@@ -230,7 +231,7 @@ def run_placebos(measures: Measures, sample: Sample, kept: np.ndarray, *, seed: 
     for horizon, market in sample.markets.items():
         earned = market.earned[rows]
         ranked = transform(measures.outcomes[horizon][rows], orders)
-        excess = transform(earned - _row_mean(earned), orders)
+        excess = transform(earned - average_rows(earned)[:, None], orders)
         for (factor, figure), weight in weights.items():
             outcome = ranked if figure == "rank_ic" else excess
             kinds = {
@@ -256,13 +257,6 @@ def _weigh(trait: Traits, rows: slice, sample: Sample) -> dict[str, np.ndarray]:
         "rank_ic": np.where(enough, np.nan_to_num(trait.scores[rows]) / np.maximum(n, 1), 0.0),
         "long_only": shares["top"] - shares["all"], "long_short": shares["top"] - shares["bottom"],
     }  # fmt: skip
-
-
-def _row_mean(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=1, keepdims=True)
-    mean: np.ndarray = total / np.maximum(known.sum(axis=1, keepdims=True), 1)
-    return mean
 
 
 def count_coverage(daily: Mapping[Key, Daily], cells: Cells, setting: Setting) -> pd.DataFrame:

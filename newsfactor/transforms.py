@@ -13,7 +13,7 @@ import pandas as pd
 
 from newsfactor.errors import InvalidValueError, TableError
 from newsfactor.factors import SHIPPED, Factor, lookback_of
-from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, UNIVERSE, Table, check
+from newsfactor.schema import PANEL_BY_INDUSTRY, PANEL_BY_STOCK, UNIVERSE, Table, check, list_factors
 from newsfactor.sessions import check_sessions, session_numbers
 
 _TOO_SMALL = 1e-12
@@ -186,7 +186,7 @@ def _prepare(panel: pd.DataFrame, factors: Sequence[str] | None) -> tuple[pd.Dat
     """A copy of the panel without infinite values, and the columns that are meant."""
     form = _form_of(panel)
     check(panel, form, parameter="panel")
-    floats = [str(name) for name in panel.columns if name not in form.columns and pd.api.types.is_float_dtype(panel[name])]  # fmt: skip
+    floats = list_factors(panel, form)
     names = floats if factors is None else list(factors)
     missing = [name for name in names if name not in floats]
     if missing:

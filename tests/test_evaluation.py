@@ -338,3 +338,37 @@ def test_decay_placebo_and_diagnostics_of_a_planted_factor():
 def test_stamp_duty_is_dated():
     days = pd.DatetimeIndex(["2020-01-02", "2023-08-25", "2023-08-28", "2026-03-02"])
     assert stamp_duty(days).tolist() == [0.001, 0.001, 0.0005, 0.0005]
+
+
+def test_returns_less_their_industry_are_those_of_every_figure():
+    panel, prices, universe = random_market(40, 60, planted=0.002)
+    result = evaluate(panel, prices, universe, factors=["noise"], horizons=(1,), neutralize="industry_returns")
+    returns = forward_returns(prices, panel, horizons=(1,))["return_1"]
+    rows = panel.assign(r=returns, industry=universe["industry"]).dropna()
+    rows["r"] -= rows.groupby(["date", "industry"])["r"].transform("mean")
+    bucket = ((rows.groupby("date")["noise"].rank() - 0.5) / 60 * 5).astype(int)
+    excess = rows["r"][bucket == 4].groupby(rows["date"]).mean() - rows["r"][bucket == 0].groupby(rows["date"]).mean()
+    legs = result.portfolios.set_index("leg")["gross"]
+    assert legs["long_short"] == pytest.approx(excess.mean(), abs=1e-12)
+    assert legs["long_only"] == pytest.approx(rows["r"][bucket == 4].groupby(rows["date"]).mean().mean(), abs=1e-12)
+    row = headline(result, "noise")
+    assert row["naive_rank_ic"] == pytest.approx(row["mean_rank_ic"], abs=1e-12)  # nothing is barred here
+    placebo = result.placebo.query("figure == 'long_short' and placebo == 'names'")["observed"].item()
+    assert placebo == pytest.approx(excess.mean(), abs=1e-7)
+
+
+def test_months_are_those_of_the_evidence():
+    panel, prices, universe = random_market(60, 25)
+    panel.attrs = {"trained_through": str(panel["date"].unique()[30].date())}
+    result = evaluate(panel, prices, universe, factors=["tone"], horizons=(1,))
+    months = result.subsets.query("kind == 'month'")
+    assert months["n_days"].sum() == headline(result, sample="out")["n_days"]
+
+
+def test_adjusted_prices_have_their_own_gap():
+    panel, prices, universe = random_market(20, 30)
+    halved = prices.assign(pre_close=prices["pre_close"] / 2)  # of no use once prices are adjusted
+    found = evaluate(panel, halved, universe, horizons=(1,), adjusted=True).diagnostics
+    expected = evaluate(panel, prices, universe, horizons=(1,)).diagnostics
+    gap, own = (table[table["window"] == "gap"]["n_days"] for table in (found, expected))
+    assert gap.tolist() == [days - 1 for days in own]  # the first session has no close before it
