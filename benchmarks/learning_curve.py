@@ -32,7 +32,7 @@ from newsfactor.training import fine_tune
 from newsfactor.weights import BUNDLED, RECORD
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from build_bundled_model import fall_by_cosine, make_model, pack_weighted, pretrain
+from build_bundled_model import Rows, fall_by_cosine, make_model, pack_pieces, pretrain
 from transformers import AutoTokenizer
 from weak_labels import make_documents
 
@@ -128,26 +128,24 @@ class Judge:
         folder = self.options.work / f"{size}-base"
         if (folder / RECORD).exists():
             return folder
-        rows, weights = self.pack()
         width, layers = map(int, size.split("x"))
         model = make_model(len(self.tokenizer), argparse.Namespace(width=width, layers=layers, seed=self.options.seed))
         checkpoint = self.options.work / f"{size}.pt"
-        pretrain(model, rows, weights, checkpoint, rate=2e-3, batch=BATCH, decay=fall_by_cosine, share=0.35)
+        pretrain(model, self.pack(), checkpoint, rate=2e-3, batch=BATCH, decay=fall_by_cosine, share=0.35)
         model.to(torch.bfloat16).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / RECORD).write_text(json.dumps({"trained_through": self.options.until}), encoding="utf-8")
         return folder
 
-    def pack(self) -> tuple[np.ndarray, np.ndarray]:
+    def pack(self) -> Rows:
         kept = self.options.work / "rows.npz"
         if not kept.exists():
             until = pd.Timestamp(self.options.until, tz="Asia/Shanghai")
-            documents = make_documents(self.options.data, until, self.options.seed, labelled=False)
-            rows, weights = pack_weighted(self.tokenizer, documents, self.options.steps * BATCH)
-            np.savez(kept, rows=rows.astype(np.int32), weights=weights.astype(np.uint8))
-            logging.info("%d documents, %d rows of tokens", len(documents), len(rows))
-        stored = np.load(kept)
-        return stored["rows"], stored["weights"]
+            documents = make_documents(self.options.data, until, self.options.seed, labels=None)
+            rows = pack_pieces(self.tokenizer, documents, self.options.steps * BATCH)
+            np.savez(kept, **rows._asdict())
+            logging.info("%d documents, %d rows of tokens", len(documents), len(rows.ids))
+        return Rows(**np.load(kept))
 
 
 def plot_curve(table: pd.DataFrame, *, middle: str) -> Figure:

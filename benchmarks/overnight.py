@@ -6,8 +6,9 @@ A window runs from the close of one session (15:00) to 09:15 before the next ope
 ``available_at``; the gap is ``open / pre_close - 1`` of the session that opens. One story counts once per
 company and window. The figure is the mean over windows of the Spearman correlation over companies. Companies
 are known either by the editors' codes or by ``nf.link`` (main subjects). The baseline, character 1-3-gram
-TF-IDF + ridge on the sentiment level, is refitted on labels/train in the same run; both systems read the same
-texts (cut at 320 characters as the labels were) and are compared on the same companies and windows.
+TF-IDF + ridge on the sentiment level, is refitted in the same run on the labels that the model learned from
+(labels/train and scripts/annotations.csv.gz); both systems read the same texts (cut at 320 characters as the labels
+were) and are compared on the same companies and windows.
 
 This is no test of a trading signal: the news of the window are in the opening price that it is compared with.
 DATA holds wire/, prices/, labels/ and master/; only figures are printed.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from bundled_model import make_vectorizer, print_table, read_known_securities
+from bundled_model import UNTIL, make_vectorizer, print_table, read_annotations, read_known_securities
 from machine import describe_machine
 from scipy.stats import rankdata
 from sklearn.linear_model import Ridge
@@ -52,8 +53,10 @@ def main() -> None:
     editors = explode_codes(items, gaps)
     items = items[items["news_id"].isin({*editors["news_id"], *find_linked(items, securities, gaps)})]
     train = pd.read_parquet(options.data / "labels" / "train.parquet")
-    items["labelled"] = items["story_id"].isin(items.loc[items["news_id"].isin(train["news_id"]), "story_id"])
-    items["TF-IDF"] = score_baseline(train, items["text"], options.alpha)
+    annotated = read_annotations(options.data, UNTIL)
+    told = items["news_id"].isin(train["news_id"]) | items["text"].isin(annotated["text"])
+    items["labelled"] = items["story_id"].isin(items.loc[told, "story_id"])
+    items["TF-IDF"] = score_baseline(pd.concat([train, annotated]), items["text"], options.alpha)
     items, links = read_with_model(items, securities, options)
     mentions = pd.concat([editors.assign(way=WAYS[0]), choose_subjects(links, gaps).assign(way=WAYS[1])])
     mentions = mentions.merge(items.drop(columns=["date", "codes"]), on="news_id")
@@ -138,7 +141,7 @@ def choose_subjects(links: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_baseline(train: pd.DataFrame, texts: pd.Series, alpha: float) -> np.ndarray:
-    """Ridge on the sentiment level, fitted on labels/train."""
+    """Ridge on the sentiment level of the labelled items."""
     vectorizer = make_vectorizer()
     features = vectorizer.fit_transform(train["text"])
     ridge = Ridge(alpha=alpha).fit(features, train["sentiment"].map(LEVELS))
@@ -175,7 +178,7 @@ def measure_windows(
     choices = {
         "all": mentions,
         "without `reports_price`": mentions[~mentions["reports_price"]],
-        "without stories of labels/train": mentions[~mentions["labelled"]],
+        "without labelled stories": mentions[~mentions["labelled"]],
     }
     rows = []
     for news, chosen in choices.items():

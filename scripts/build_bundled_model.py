@@ -1,12 +1,13 @@
-"""Rebuild the bundled model from a data folder: tokenizer, three stages of pretraining, LoRA adapter.
+"""Rebuild the bundled model from a data folder: tokenizer, four stages of pretraining, LoRA adapter.
 
     python scripts/build_bundled_model.py DATA WORK --out newsfactor/models
 
 DATA holds corpus/, wire/, labels/, aux/ and master/. The first stage reads plain text, with labelled items towards its
 end; the second reads news with labels of many kinds behind it (weak_labels.py); the third does so again with labels that
-the tuned model of the second has guessed together with a baseline. The adapter is a plain ``fine_tune``. WORK keeps the
-intermediate checkpoints; a killed run goes on from the last one. Wire items from ``--until`` on, and the texts of labels/dev,
-enter no step.
+the tuned model of the second has guessed together with a baseline; the fourth reads the annotations that lie beside this
+script too, with guesses of both tuned models before it. The adapter is a plain ``fine_tune``. WORK keeps the intermediate
+checkpoints; a killed run goes on from the last one. Wire items from ``--until`` on, and the texts of labels/dev, enter no
+step.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from weak_labels import PLAIN, Document, Shares, make_documents, read_securities
+from weak_labels import PLAIN, Document, Shares, make_documents, read_annotations, read_securities
 
 from newsfactor.decoding import MAX_TOKENS
 from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, hint_line, news_text, user_turn
@@ -122,9 +124,22 @@ def fixed_phrases() -> list[str]:
     return list(dict.fromkeys([*labels, *FIELDS, *INSTRUCTION.split(",")]))
 
 
+class Rows(NamedTuple):
+    """Tokens with their weights in the loss (rows × LENGTH); ``soft`` numbers the row of ``shares`` to be learned there, or -1.
+
+    ``shares`` are distributions over the labels of a field, and ``tokens`` the labels' tokens, both padded with zeros.
+    """
+
+    ids: np.ndarray
+    weights: np.ndarray
+    soft: np.ndarray
+    shares: np.ndarray
+    tokens: np.ndarray
+
+
 def pack(
     tokenizer: PreTrainedTokenizerFast, documents: list[str], pairs: list[tuple[str, str]], most: int, seed: int
-) -> np.ndarray:
+) -> Rows:
     """At most ``most`` rows of LENGTH tokens: raw text, then raw text and labelled items (twice) mixed.
 
     Where there are too many rows the second part is thinned evenly.
@@ -138,7 +153,8 @@ def pack(
     early = _to_rows(tokenizer, [f"{BOS}{text}{EOS}" for text in documents[:cut]])
     mixed = _to_rows(tokenizer, late)
     kept = np.sort(rng.permutation(len(mixed))[: max(most - len(early), 0)])
-    return np.concatenate([early, mixed[kept]])[:most]
+    ids = np.concatenate([early, mixed[kept]])[:most]
+    return Rows(ids, np.ones_like(ids), np.full_like(ids, -1), np.zeros((0, 1)), np.zeros((0, 1)))
 
 
 def _to_rows(tokenizer: PreTrainedTokenizerFast, stream: list[str]) -> np.ndarray:
@@ -150,22 +166,32 @@ def _to_rows(tokenizer: PreTrainedTokenizerFast, stream: list[str]) -> np.ndarra
     return np.array(tokens[: rows * LENGTH], dtype=np.int32).reshape(rows, LENGTH)
 
 
-def pack_weighted(
-    tokenizer: PreTrainedTokenizerFast, documents: list[Document], most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """At most ``most`` rows of LENGTH tokens, and each token's weight in the loss."""
+def pack_pieces(tokenizer: PreTrainedTokenizerFast, documents: list[Document], most: int) -> Rows:
+    """At most ``most`` rows of the documents' tokens, end to end."""
+    slots = {field: tokenizer.convert_tokens_to_ids(list(labels)) for field, labels in Taxonomy().slots}
+    longest = max(map(len, slots.values()))
     pieces = [piece for document in documents for piece in document]
-    tokens: list[int] = []
+    ids: list[int] = []
     weights: list[int] = []
+    soft: list[int] = []
+    taught = [piece for piece in pieces if piece.shares is not None]
+    shares, tokens = np.zeros((len(taught), longest), np.float16), np.zeros((len(taught), longest), np.int32)
+    for k, piece in enumerate(taught):
+        labels = slots[piece.field]
+        shares[k, : len(labels)], tokens[k, : len(labels)] = piece.shares, labels
+    number = 0
     for start in range(0, len(pieces), 5000):
         part = pieces[start : start + 5000]
-        coded = tokenizer([text for text, _ in part], add_special_tokens=False)["input_ids"]
-        for ids, (_, weight) in zip(coded, part, strict=True):
-            tokens.extend(ids)
-            weights.extend([weight] * len(ids))
-    rows = min(len(tokens) // LENGTH, most)
-    shape = (rows, LENGTH)
-    return np.array(tokens[: rows * LENGTH]).reshape(shape), np.array(weights[: rows * LENGTH]).reshape(shape)
+        coded = tokenizer([piece.text for piece in part], add_special_tokens=False)["input_ids"]
+        for own, piece in zip(coded, part, strict=True):
+            ids.extend(own)
+            weights.extend([piece.weight] * len(own))
+            soft.extend([-1] * len(own))
+            if piece.shares is not None:
+                soft[-1], number = number, number + 1
+    rows = min(len(ids) // LENGTH, most)
+    table = [np.array(column[: rows * LENGTH]).reshape(rows, LENGTH) for column in (ids, weights, soft)]
+    return Rows(*table, shares, tokens)
 
 
 def make_model(size: int, options: argparse.Namespace) -> LlamaForCausalLM:
@@ -181,8 +207,8 @@ def make_model(size: int, options: argparse.Namespace) -> LlamaForCausalLM:
 
 
 def pretrain(
-    model: LlamaForCausalLM, rows: np.ndarray, weights: np.ndarray, checkpoint: Path, *, rate: float, batch: int,
-    decay: Callable[[float], float], share: float = 1.0,
+    model: LlamaForCausalLM, rows: Rows, checkpoint: Path, *, rate: float, batch: int, decay: Callable[[float], float],
+    share: float = 1.0,
 ) -> None:  # fmt: skip
     """One pass over the rows in bf16 autocast; a checkpoint every 200 steps. ``decay`` maps progress to a share of the rate.
 
@@ -193,7 +219,7 @@ def pretrain(
     plain = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True)
-    steps, start = len(rows) // batch, 0
+    steps, start = len(rows.ids) // batch, 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
@@ -205,12 +231,14 @@ def pretrain(
     for step in range(start, steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 60) * decay(step / steps)
-        tokens = torch.from_numpy(rows[step * batch : (step + 1) * batch]).long()
-        weight = torch.from_numpy(weights[step * batch : (step + 1) * batch]).float()[:, 1:].flatten()
+        part = slice(step * batch, (step + 1) * batch)
+        tokens = torch.from_numpy(rows.ids[part]).long()
+        weight = torch.from_numpy(rows.weights[part]).float()[:, 1:].flatten()
         chosen = ((weight > PLAIN) | (torch.rand(weight.shape) < share)).nonzero().squeeze(1)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model.lm_head(run(input_ids=tokens).last_hidden_state[:, :-1].flatten(0, 1)[chosen])
-        each = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:].flatten()[chosen], reduction="none")
+        soft = torch.from_numpy(rows.soft[part])[:, 1:].flatten()[chosen]
+        each = losses(logits.float(), tokens[:, 1:].flatten()[chosen], soft, rows)
         weight = weight[chosen]
         counted = torch.where(weight > PLAIN, weight, 1 / share)
         ((each * counted).sum() / counted.sum()).backward()
@@ -226,6 +254,17 @@ def pretrain(
             draft = checkpoint.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, draft)
             draft.replace(checkpoint)
+
+
+def losses(logits: torch.Tensor, wanted: torch.Tensor, soft: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """The cross-entropy at each position, against its token or its distribution over labels."""
+    each = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+    places = (soft >= 0).nonzero().squeeze(1)
+    if len(places) == 0:
+        return each
+    numbers = soft[places].numpy()
+    logs = logits[places].log_softmax(1).gather(1, torch.from_numpy(rows.tokens[numbers]).long())
+    return each.index_copy(0, places, -(logs * torch.from_numpy(rows.shares[numbers]).float()).sum(1))
 
 
 def fall_by_cosine(progress: float) -> float:
@@ -252,6 +291,8 @@ def main() -> None:
     parser.add_argument("--rate2", type=float, default=1.5e-3)
     parser.add_argument("--steps3", type=int, default=3600, help="steps of the third stage at most")
     parser.add_argument("--rate3", type=float, default=1.2e-3)
+    parser.add_argument("--steps4", type=int, default=6000, help="steps of the fourth stage at most")
+    parser.add_argument("--rate4", type=float, default=1.2e-3)
     parser.add_argument("--orders", type=int, default=2000, help="copies of items with an instruction in their text")
     parser.add_argument("--epochs", type=float, default=1, help="of the adapter, each record twice")
     parser.add_argument("--seed", type=int, default=0)
@@ -270,20 +311,22 @@ def main() -> None:
         tokenizer.save_pretrained(options.work / "tokenizer")
     model = make_model(len(tokenizer), options)
     rows = pack(tokenizer, documents, pairs, options.steps * options.batch, options.seed)
-    pretrain(
-        model, rows, np.ones_like(rows), options.work / "pretrain.pt", rate=options.rate, batch=options.batch,
-        decay=fall_by_cosine,
-    )  # fmt: skip
-    for stage in (2, 3):
-        teach = Teacher(options.work / "stage2") if stage == 3 else None
-        weak = make_documents(options.data, until, options.seed + stage, teach)
-        rows, weights = pack_weighted(tokenizer, weak, vars(options)[f"steps{stage}"] * options.batch)
-        log.info("stage %d: %d documents, %d rows kept", stage, len(weak), len(rows))
+    pretrain(model, rows, options.work / "pretrain.pt", rate=options.rate, batch=options.batch, decay=fall_by_cosine)
+    labels = pd.read_parquet(options.data / "labels" / "train.parquet").drop(columns="news_id")
+    annotated = pd.concat([labels, read_annotations(options.data, until)], ignore_index=True)
+    for stage in (2, 3, 4):
+        teachers = [Teacher(options.work / f"stage{before}") for before in range(2, stage)]
+        last = stage == 4
+        read = make_documents(
+            options.data, until, options.seed + stage, teachers, labels=annotated if last else labels, closing=last
+        )
+        rows = pack_pieces(tokenizer, read, vars(options)[f"steps{stage}"] * options.batch)
+        log.info("stage %d: %d documents, %d rows kept", stage, len(read), len(rows.ids))
         pretrain(
-            model, rows, weights, options.work / f"pretrain{stage}.pt", rate=vars(options)[f"rate{stage}"],
+            model, rows, options.work / f"pretrain{stage}.pt", rate=vars(options)[f"rate{stage}"],
             batch=options.batch, decay=fall_from_half, share=1.0 if stage == 2 else 0.35,
         )  # fmt: skip
-        folder = options.out if stage == 3 else options.work / "stage2"
+        folder = options.out if last else options.work / f"stage{stage}"
         finish(model, tokenizer, folder, options, str((until - pd.Timedelta(days=1)).date()))
 
 

@@ -1,28 +1,41 @@
-"""The second stage of pretraining: news with labels of many kinds read as text behind it.
+"""The later stages of pretraining: news with labels of many kinds read as text behind it.
 
-Every document is a list of (piece, weight): the pieces are tokenised one by one, the weight is the loss's. Texts that
-stand in ``labels/dev`` enter no document.
+Every document is a list of pieces: they are tokenised one by one, each has its weight in the loss, and a label that is
+guessed or that lies on a scale is learned as a distribution. Texts that stand in ``labels/dev`` enter no document.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib import parallel_config
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 import newsfactor as nf
-from newsfactor.prompting import Answer, hint_line, news_text, user_turn
+from newsfactor.prompting import hint_line, news_text, user_turn
 from newsfactor.schema import TIMEZONE
 from newsfactor.securities import facts_at, find_candidates
 from newsfactor.taxonomy import Taxonomy
 
-Document = list[tuple[str, int]]
+
+class Piece(NamedTuple):
+    """Text that is tokenised by itself; a label may carry the distribution over its field that is to be learned."""
+
+    text: str
+    weight: int
+    field: str = ""
+    shares: np.ndarray | None = None
+
+
+Document = list[Piece]
 Shares = dict[str, np.ndarray]  # by field: rows of probabilities in the order of the taxonomy
 Teacher = Callable[[list[str], list[dict[str, str]]], Shares]
 
@@ -34,7 +47,10 @@ FIELDS = tuple(NAMES)
 UNDATED = pd.Timestamp("2019-12-31", tz=TIMEZONE)  # labelled items without a time are announcements of 2018 to 2020
 TASKS = {"topic": "分类", "event_types": "类型", "title_polarity": "极性", "forum_sentiment": "观点"}
 SLOTS = dict(Taxonomy().slots)
-FLOOR = 1e-4
+ANNOTATIONS = Path(__file__).parent / "annotations.csv.gz"
+FLOOR, SHARPENED = 1e-4, 1.3
+CLOSING_SHARE = 0.27
+LENT = 0.06  # of a labelled level, to each level beside it
 SAID = (
     "{name}公布季度业绩。", "财联社电，{name}表示，将扩大投资。", "{name}跌超3%。", "据报道，{name}计划裁员。", "{name}推出新产品。",
     "{name}股价涨超5%，创历史新高。", "高管谈{name}的下一步。", "{name}与合作方签署协议。", "{name}营收超出预期。",
@@ -43,20 +59,20 @@ POLARITIES = {"positive": "正面", "negative": "负面", "neutral": "中性"}
 
 
 def make_documents(
-    data: Path, until: pd.Timestamp, seed: int, teach: Teacher | None = None, *, labelled: bool = True
-) -> list[Document]:
-    """All documents of the second stage, shuffled; of the third, where a teacher's answers join the baseline's.
+    data: Path, until: pd.Timestamp, seed: int, teachers: Sequence[Teacher] = (), *, labels: pd.DataFrame | None,
+    closing: bool = False,
+) -> list[Document]:  # fmt: skip
+    """All documents of a stage, shuffled; teachers' answers join the baseline's.
 
-    Without ``labelled`` nothing that comes of labels/train is told: no item's labels and no guess of them.
+    Without ``labels`` nothing that comes of them is told: no item's labels and no guess of them. A ``closing`` stage
+    reads a share of the weak documents with each labelled item once, and then labelled items alone.
     """
     rng = np.random.default_rng(seed)
-    train = pd.read_parquet(data / "labels" / "train.parquet")
     banned = set(pd.read_parquet(data / "labels" / "dev.parquet")["text"].map(make_key))
     securities = read_securities(data)
     wire = read_wire(data, until, banned)
-    documents = [
-        *wire_documents(wire, train if labelled else None, securities, rng, teach),
-        *(gold_documents(train, securities, rng) if labelled else []),
+    weak = [
+        *wire_documents(wire, labels, securities, rng, teachers),
         *auxiliary_documents(data, banned, rng),
         *entity_documents(data, banned),
         *coded_documents(data, banned, securities),
@@ -64,6 +80,15 @@ def make_documents(
         *abroad_documents(rng),
         *article_documents(data, seed),
     ]
+    gold = [] if labels is None else gold_documents(labels, securities)
+    if not closing:
+        return shuffle([*weak, *gold], rng)
+    weak = [document for document in weak if rng.random() < CLOSING_SHARE]
+    once = [gold[k + rng.integers(2)] for k in range(0, len(gold), 2)]
+    return [*shuffle([*weak, *once], rng), *shuffle(gold, rng)]
+
+
+def shuffle(documents: list[Document], rng: np.random.Generator) -> list[Document]:
     return [documents[k] for k in rng.permutation(len(documents))]
 
 
@@ -89,67 +114,103 @@ def read_wire(data: Path, until: pd.Timestamp, banned: set[str]) -> pd.DataFrame
     return wire[(wire["text"].str.len() > 8) & ~wire["key"].isin(banned)].drop_duplicates("key", ignore_index=True)
 
 
-def guess_labels(
-    train: pd.DataFrame, texts: pd.Series, rng: np.random.Generator, taught: Shares | None
-) -> dict[str, np.ndarray]:
-    """A label per field for each text, drawn from the sharpened probabilities of a TF-IDF baseline.
+def read_annotations(data: Path, until: pd.Timestamp, told: Path = ANNOTATIONS) -> pd.DataFrame:
+    """The annotated items before ``until`` whose texts lie in ``data``: columns as in labels/train but for the id.
 
-    A teacher's are joined to them by the geometric mean.
+    The file holds no text: an item is told by a hash of its key, a related stock by its place in the text.
     """
+    wire = read_wire(data, until, set())[["text", "key", "published_at"]]
+    coded = pd.read_parquet(data / "wire" / "coded_news_2016_2020.parquet")
+    coded = coded.assign(text=coded["content"].str[:LENGTH], key=coded["content"].map(make_key), published_at=UNDATED)
+    texts = pd.concat([wire, coded[["text", "key", "published_at"]]]).drop_duplicates("key")
+    texts["item"] = texts["key"].map(make_hash)
+    items = pd.read_csv(told, dtype=str, keep_default_na=False).merge(texts, on="item")
+    places = items["stocks"].str.findall(r"(\d+)\+(\d+)")
+    items["stocks"] = [
+        "、".join(text[int(start) : int(start) + int(length)] for start, length in spans) or "无"
+        for text, spans in zip(items["text"], places, strict=True)
+    ]
+    return items[["text", *FIELDS, "stocks", "published_at"]]
+
+
+def make_hash(key: str) -> str:
+    return hashlib.sha1(key.encode()).hexdigest()[:12]
+
+
+def guess_labels(labels: pd.DataFrame, texts: pd.Series, taught: Sequence[Shares]) -> Shares:
+    """Each field's distribution for each text: the geometric mean of a TF-IDF baseline's and the teachers', sharpened."""
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2)
-    features, wanted = vectorizer.fit_transform(train["text"]), vectorizer.transform(texts)
-    drawn = {}
+    features, wanted = vectorizer.fit_transform(labels["text"]), vectorizer.transform(texts)
+    guessed = {}
     for field in FIELDS:
         one = LogisticRegression(C=100.0, solver="liblinear", dual=True, max_iter=100, random_state=0)
-        model = OneVsRestClassifier(one).fit(features, train[field])
-        share = model.predict_proba(wanted)
-        if taught is not None:
-            named = [SLOTS[field].index(label) for label in model.classes_]
-            share = np.sqrt((share + FLOOR) * (taught[field][:, named] + FLOOR))
-        share = share**1.3
-        share /= share.sum(axis=1, keepdims=True)
-        below = (share.cumsum(axis=1) < rng.random((len(share), 1))).sum(axis=1)
-        drawn[field] = model.classes_[np.minimum(below, len(model.classes_) - 1)]
-    return drawn
+        with parallel_config("threading"):
+            model = OneVsRestClassifier(one, n_jobs=-1).fit(features, labels[field])
+        baseline = np.zeros((len(texts), len(SLOTS[field])))
+        baseline[:, [SLOTS[field].index(label) for label in model.classes_]] = model.predict_proba(wanted)
+        logs = [np.log(shares + FLOOR) for shares in (baseline, *(teacher[field] for teacher in taught))]
+        share = np.exp(SHARPENED * np.mean(logs, axis=0))
+        guessed[field] = share / share.sum(axis=1, keepdims=True)
+    return guessed
+
+
+def draw(share: np.ndarray, rng: np.random.Generator) -> int:
+    return min(int((share.cumsum() < rng.random()).sum()), len(share) - 1)
 
 
 def wire_documents(
-    wire: pd.DataFrame, train: pd.DataFrame | None, securities: pd.DataFrame, rng: np.random.Generator,
-    teach: Teacher | None,
+    wire: pd.DataFrame, labels: pd.DataFrame | None, securities: pd.DataFrame, rng: np.random.Generator,
+    teachers: Sequence[Teacher],
 ) -> list[Document]:  # fmt: skip
     """Wire items with guessed labels, corrected by the editors' codes, and their topics; half of them with the hint.
 
-    Without ``train`` nothing is guessed, and only what the codes say is told.
+    Without ``labels`` nothing is guessed, and only what the codes say is told.
     """
-    gold = set() if train is None else set(train["text"].map(make_key))
+    gold = set() if labels is None else set(labels["text"].map(make_key))
     candidates = find_candidates(securities, wire["text"].tolist(), wire["published_at"])
-    taught = teach(wire["text"].tolist(), candidates) if teach else None
-    guessed = None if train is None else guess_labels(train, wire["text"], rng, taught)
+    taught = [teach(wire["text"].tolist(), candidates) for teach in teachers]
+    guessed = None if labels is None else guess_labels(labels, wire["text"], taught)
     industries = industries_of(securities, wire)
     known = securities[securities["kind"] == "short"].groupby("value")["code"].agg(set)
     documents = []
     for k, row in enumerate(wire.itertuples()):
         topics = [topic for topic in row.subjects if topic][:5]
-        behind = [(f"{ANSWER}话题:{'、'.join(topics)}{END}", PLAIN)] if topics else []
+        behind = [Piece(f"{ANSWER}话题:{'、'.join(topics)}{END}", PLAIN)] if topics else []
         hint = hint_line(candidates[k]) if rng.random() < 0.5 else ""
         if row.key in gold:
-            documents += [[(BEGIN + row.text, PLAIN), *behind]] if behind else []
+            documents += [[Piece(BEGIN + row.text, PLAIN), *behind]] if behind else []
             continue
-        told = {field: None if guessed is None else guessed[field][k] for field in FIELDS}
-        if len(row.codes):
-            abroad = [code.endswith("HK") for code in row.codes]
-            told["market"] = "香港市场" if all(abroad) else "中国市场" if not any(abroad) else told["market"]
-        if len(industries[k]) == 1 and rng.random() < 0.9:
-            told["industry"] = industries[k][0]
-        parts = [f"{NAMES[field]}:{label}" for field, label in told.items() if label is not None]
+        sure = sure_labels(row.codes, industries[k] if rng.random() < 0.9 else [])
+        told = []
+        for field in FIELDS:
+            if field in sure:
+                told.append([Piece(f"{NAMES[field]}:", WEAK), Piece(sure[field], WEAK)])
+            elif guessed is not None:
+                told.append(tell_label(field, draw(guessed[field][k], rng), guessed[field][k], WEAK))
         named = [name for name in candidates[k] if known.get(name, set()) & set(row.codes)]
         if named:
-            parts.append(f"关联:{'、'.join(named[:8])}")
-        elif not candidates[k] and not len(row.codes) and told["market"] == "中国市场":
-            parts.append("关联:无")
-        answer = [(",".join(parts) + END, WEAK)] if parts else []
-        documents.append([*ask(row.text, hint), *answer, *behind])
+            told.append([Piece(f"关联:{'、'.join(named[:8])}", WEAK)])
+        elif not candidates[k] and not len(row.codes) and guessed is not None:
+            told.append([Piece("关联:无", WEAK)])
+        documents.append([*ask(row.text, hint), *tell(told, WEAK), *behind])
     return documents
+
+
+def sure_labels(codes: Sequence[str], industries: Sequence[str]) -> dict[str, str]:
+    """What the editors' codes say of market and industry."""
+    abroad = {code.endswith("HK") for code in codes}
+    sure = {"market": "香港市场" if abroad == {True} else "中国市场"} if len(abroad) == 1 else {}
+    return sure | ({"industry": industries[0]} if len(industries) == 1 else {})
+
+
+def tell_label(field: str, label: int, shares: np.ndarray, weight: int) -> list[Piece]:
+    return [Piece(f"{NAMES[field]}:", weight), Piece(SLOTS[field][label], weight, field, shares)]
+
+
+def tell(parts: Sequence[Sequence[Piece]], weight: int) -> list[Piece]:
+    """The parts of an answer joined by commas, and its end."""
+    joined = [piece for part in parts for piece in (Piece(",", weight), *part)][1:]
+    return [*joined, Piece(END, weight)] if joined else []
 
 
 def industries_of(securities: pd.DataFrame, wire: pd.DataFrame) -> list[list[str]]:
@@ -169,20 +230,32 @@ def industries_of(securities: pd.DataFrame, wire: pd.DataFrame) -> list[list[str
 
 def ask(text: str, hint: str = "") -> Document:
     """The prompt as the tagger makes it."""
-    return [(f"{BEGIN}{user_turn(text)}{chr(10) + hint if hint else ''}{ANSWER}", PLAIN)]
+    return [Piece(f"{BEGIN}{user_turn(text)}{chr(10) + hint if hint else ''}{ANSWER}", PLAIN)]
 
 
-def gold_documents(train: pd.DataFrame, securities: pd.DataFrame, rng: np.random.Generator) -> list[Document]:
-    """Each labelled item three times: alone, with the hint, and either."""
-    times = train["published_at"].dt.tz_convert(TIMEZONE).fillna(UNDATED)
-    hints = [hint_line(names) for names in find_candidates(securities, train["text"].tolist(), times)]
+def gold_documents(labels: pd.DataFrame, securities: pd.DataFrame) -> list[Document]:
+    """Each labelled item twice, alone and with the hint."""
+    times = pd.to_datetime(labels["published_at"], utc=True).dt.tz_convert(TIMEZONE).fillna(UNDATED)
+    hints = [hint_line(names) for names in find_candidates(securities, labels["text"].tolist(), times)]
     documents = []
-    for row, hint in zip(train.itertuples(), hints, strict=True):
-        stocks = () if row.stocks in ("无", "") else tuple(row.stocks.split("、"))
-        line = str(Answer(row.event, row.market, row.industry, row.sentiment, stocks)) + END
-        for shown in ("", hint, hint if rng.random() < 0.5 else ""):
-            documents.append([*ask(row.text, shown), (line, GOLD)])
+    for row, hint in zip(labels.itertuples(), hints, strict=True):
+        parts = []
+        for field in FIELDS:
+            label = SLOTS[field].index(getattr(row, field))
+            parts.append(tell_label(field, label, smooth(label, field), GOLD))
+        parts.append([Piece(f"关联:{row.stocks or '无'}", GOLD)])
+        documents += [[*ask(row.text, shown), *tell(parts, GOLD)] for shown in ("", hint)]
     return documents
+
+
+def smooth(label: int, field: str) -> np.ndarray:
+    """All on the label; a level of sentiment lends to those beside it."""
+    lent = LENT if field == "sentiment" else 0.0
+    shares = np.zeros(len(SLOTS[field]))
+    shares[label] = 1 - 2 * lent
+    for beside in (label - 1, label + 1):
+        shares[beside if 0 <= beside < len(shares) else label] += lent
+    return shares
 
 
 def auxiliary_documents(data: Path, banned: set[str], rng: np.random.Generator) -> list[Document]:
@@ -199,7 +272,7 @@ def auxiliary_documents(data: Path, banned: set[str], rng: np.random.Generator) 
             if task == "event_subject"
             else f"{TASKS[task]}:{label}"
         )
-        documents.append([(f"{BEGIN}{text.strip()[:LENGTH]}{ANSWER}", PLAIN), (told + END, WEAK)])
+        documents.append([Piece(f"{BEGIN}{text.strip()[:LENGTH]}{ANSWER}", PLAIN), Piece(told + END, WEAK)])
     return documents
 
 
@@ -214,7 +287,7 @@ def entity_documents(data: Path, banned: set[str]) -> list[Document]:
             if term in text
         ]
         if told and make_key(text) not in banned:
-            documents.append([(f"{BEGIN}{text}{ANSWER}", PLAIN), ("、".join(told) + END, WEAK)])
+            documents.append([Piece(f"{BEGIN}{text}{ANSWER}", PLAIN), Piece("、".join(told) + END, WEAK)])
     return documents
 
 
@@ -230,7 +303,9 @@ def coded_documents(data: Path, banned: set[str], securities: pd.DataFrame) -> l
         parts += [f"极性:{row.polarity}"] if isinstance(row.polarity, str) else []
         parts += [f"关联:{row.name}"] if isinstance(row.name, str) and row.name in row.content else []
         if make_key(row.content) not in banned:
-            documents.append([(f"{BEGIN}{row.content[:LENGTH]}{ANSWER}", PLAIN), (",".join(parts) + END, WEAK)])
+            documents.append(
+                [Piece(f"{BEGIN}{row.content[:LENGTH]}{ANSWER}", PLAIN), Piece(",".join(parts) + END, WEAK)]
+            )
     return documents
 
 
@@ -245,7 +320,7 @@ def name_documents(securities: pd.DataFrame, rng: np.random.Generator) -> list[D
         if code in industry.index
     ]
     rng.shuffle(told)
-    return [[(f"{BEGIN}候选:{'、'.join(told[k : k + 20])}{END}", PLAIN)] for k in range(0, len(told), 20)]
+    return [[Piece(f"{BEGIN}候选:{'、'.join(told[k : k + 20])}{END}", PLAIN)] for k in range(0, len(told), 20)]
 
 
 def abroad_documents(rng: np.random.Generator) -> list[Document]:
@@ -256,7 +331,7 @@ def abroad_documents(rng: np.random.Generator) -> list[Document]:
         for name in (spelled.replace("_", " ") for spelled in names):
             for said in rng.choice(SAID, 5, replace=False):
                 text, line_told = str(said).format(name=name), f"市场:{market},行业:{industry}"
-                documents.append([*ask(text), (line_told + END, WEAK)])
+                documents.append([*ask(text), Piece(line_told + END, WEAK)])
     return documents
 
 
@@ -265,4 +340,4 @@ def article_documents(data: Path, seed: int) -> list[Document]:
     corpus = pd.read_parquet(data / "corpus" / "zh_finance_text.parquet")
     chosen = corpus.loc[corpus["source"] != "xwlb", "text"].sample(frac=0.5, random_state=seed)
     clean = chosen.str.replace(r"</?(?:p|strong)>|查看原文", "", regex=True).str.slice(0, 500)
-    return [[(f"{BEGIN}{text}{END}", PLAIN)] for text in clean]
+    return [[Piece(f"{BEGIN}{text}{END}", PLAIN)] for text in clean]

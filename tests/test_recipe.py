@@ -1,0 +1,101 @@
+"""The bundled model's recipe: what it reads, and the loss at a label that is a distribution."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from newsfactor.schema import TIMEZONE
+from newsfactor.weights import BUNDLED
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+recipe = pytest.importorskip("build_bundled_model")
+weak = pytest.importorskip("weak_labels")
+
+TEXT = "海川重工与云岭科技签署供货协议。海川重工公告，合同金额3.2亿元，占去年营业收入的12%。"
+UNTIL = pd.Timestamp("2026-07-26", tz=TIMEZONE)
+
+
+def label(text: str = TEXT, stocks: str = "海川重工、云岭科技") -> pd.DataFrame:
+    row = ("合同订单", "中国市场", "机械设备", "轻微正面", stocks)
+    columns = ["event", "market", "industry", "sentiment", "stocks"]
+    return pd.DataFrame([row], columns=columns).assign(text=text, published_at=pd.Timestamp("2026-06-01", tz=TIMEZONE))
+
+
+@pytest.fixture(scope="module")
+def securities() -> pd.DataFrame:
+    columns = ["code", "kind", "value", "valid_from", "valid_to"]
+    rows = [("600001.SH", "short", "海川重工", pd.NaT, pd.NaT), ("600001.SH", "sw1", "机械设备", pd.NaT, pd.NaT)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def make_data(folder: Path, published: str) -> Path:
+    (folder / "wire").mkdir()
+    days = pd.to_datetime(["2026-05-20 00:00", published]).tz_localize(TIMEZONE)
+    wire = {"published_at": days, "title": "", "content": ["另一条更早的新闻。", TEXT]}
+    pd.DataFrame(wire).to_parquet(folder / "wire" / "news_made.parquet")
+    pd.DataFrame({"content": ["远山药业股东拟减持。"]}).to_parquet(folder / "wire" / "coded_news_2016_2020.parquet")
+    return folder
+
+
+def make_annotations(folder: Path, *texts: str) -> Path:
+    table = label().drop(columns=["text", "published_at"]).assign(stocks="0+4 5+4")
+    items = [weak.make_hash(weak.make_key(text)) for text in texts]
+    pd.concat([table.assign(item=item) for item in items]).to_csv(folder / "told.csv", index=False)
+    return folder / "told.csv"
+
+
+def test_annotations_find_their_texts_and_names(tmp_path):
+    data = make_data(tmp_path, "2026-06-01 10:00")
+    read = weak.read_annotations(data, UNTIL, make_annotations(tmp_path, TEXT, "没有这条新闻"))
+    assert read[["text", "stocks", "event"]].to_numpy().tolist() == [[TEXT, "海川重工、云岭科技", "合同订单"]]
+
+
+def test_annotations_of_the_held_out_days_are_not_read(tmp_path):
+    data = make_data(tmp_path, "2026-07-26 00:00")
+    assert weak.read_annotations(data, UNTIL, make_annotations(tmp_path, TEXT)).empty
+
+
+def test_labelled_documents_are_the_taggers_prompt_and_answer(securities):
+    alone, hinted = ("".join(piece.text for piece in document) for document in weak.gold_documents(label(), securities))
+    answer = "事件:合同订单,市场:中国市场,行业:机械设备,情感:轻微正面,关联:海川重工、云岭科技</s>"
+    assert alone.startswith("<s>") and TEXT in alone and alone.endswith(f"\n{TEXT}<|answer|>{answer}")
+    assert hinted.endswith(f"\n{TEXT}\n候选:海川重工(机械设备)<|answer|>{answer}")
+
+
+def test_a_level_lends_to_its_neighbours_and_the_last_one_keeps_what_it_lends_outward():
+    middle, last = weak.smooth(3, "sentiment"), weak.smooth(6, "sentiment")
+    np.testing.assert_allclose(middle, [0, 0, 0.06, 0.88, 0.06, 0, 0])
+    np.testing.assert_allclose(last, [0, 0, 0, 0, 0, 0.06, 0.94])
+    np.testing.assert_allclose(weak.smooth(2, "market"), np.eye(8)[2])
+
+
+def test_every_distribution_lies_at_its_labels_token(securities):
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "base", use_safetensors=True)
+    documents = weak.gold_documents(pd.concat([label()] * 40), securities)
+    rows = recipe.pack_pieces(tokenizer, documents, 10**6)
+    whole = tokenizer("".join(piece.text for piece in documents[0]), add_special_tokens=False)["input_ids"]
+    assert rows.ids[0, : len(whole)].tolist() == whole
+    places = np.argwhere(rows.soft >= 0)
+    assert len(places) > 4 * 60
+    for row, column in places:
+        number = rows.soft[row, column]
+        best = rows.tokens[number, rows.shares[number].argmax()]
+        assert rows.ids[row, column] == best and rows.weights[row, column] == weak.GOLD
+
+
+def test_the_loss_at_a_distribution_is_its_cross_entropy():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0], [1.0, 0.0, 0.0, 0.0]])
+    shares, tokens = np.array([[0.25, 0.75, 0.0]], np.float16), np.array([[1, 2, 0]])
+    empty = np.zeros((0, 0))
+    rows = recipe.Rows(empty, empty, empty, shares, tokens)
+    losses = recipe.losses(logits, torch.tensor([2, 0]), torch.tensor([0, -1]), rows)
+    total = np.log(np.exp([0, 1, 2, -1]).sum())
+    expected = [0.25 * (total - 1) + 0.75 * (total - 2), np.log(np.e + 3) - 1]
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-5)
