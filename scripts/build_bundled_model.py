@@ -293,6 +293,7 @@ def main() -> None:
     parser.add_argument("--rate3", type=float, default=1.2e-3)
     parser.add_argument("--steps4", type=int, default=6000, help="steps of the fourth stage at most")
     parser.add_argument("--rate4", type=float, default=1.2e-3)
+    parser.add_argument("--sample", type=int, default=9000, help="labelled items for the adapter")
     parser.add_argument("--orders", type=int, default=2000, help="copies of items with an instruction in their text")
     parser.add_argument("--epochs", type=float, default=1, help="of the adapter, each record twice")
     parser.add_argument("--seed", type=int, default=0)
@@ -317,9 +318,8 @@ def main() -> None:
     for stage in (2, 3, 4):
         teachers = [Teacher(options.work / f"stage{before}") for before in range(2, stage)]
         last = stage == 4
-        read = make_documents(
-            options.data, until, options.seed + stage, teachers, labels=annotated if last else labels, closing=last
-        )
+        told = annotated if last else labels
+        read = make_documents(options.data, until, options.seed + stage, teachers, labels=told, closing=last)
         rows = pack_pieces(tokenizer, read, vars(options)[f"steps{stage}"] * options.batch)
         log.info("stage %d: %d documents, %d rows kept", stage, len(read), len(rows.ids))
         pretrain(
@@ -327,12 +327,13 @@ def main() -> None:
             batch=options.batch, decay=fall_from_half, share=1.0 if stage == 2 else 0.35,
         )  # fmt: skip
         folder = options.out if last else options.work / f"stage{stage}"
-        finish(model, tokenizer, folder, options, str((until - pd.Timedelta(days=1)).date()))
+        finish(model, tokenizer, folder, told, options, str((until - pd.Timedelta(days=1)).date()))
 
 
 def finish(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, options: argparse.Namespace, through: str
-) -> None:
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, labels: pd.DataFrame,
+    options: argparse.Namespace, through: str,
+) -> None:  # fmt: skip
     """Write base and adapter of a stage, unless an earlier run has."""
     if (folder / "adapter" / RECORD).exists():
         return
@@ -340,7 +341,7 @@ def finish(
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(base)
     tokenizer.save_pretrained(base)
     (base / RECORD).write_text(json.dumps({"trained_through": through}), encoding="utf-8")
-    tune(options, folder, through)
+    tune(labels.sample(min(len(labels), options.sample), random_state=options.seed), options, folder, through)
 
 
 class Teacher:
@@ -394,9 +395,8 @@ def add_orders(labels: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     return copies.assign(text=texts)
 
 
-def tune(options: argparse.Namespace, folder: Path, through: str) -> None:
-    """The last stage: a plain fine_tune on labels/train, each record with and without the hint."""
-    labels = pd.read_parquet(options.data / "labels" / "train.parquet").drop(columns="news_id")
+def tune(labels: pd.DataFrame, options: argparse.Namespace, folder: Path, through: str) -> None:
+    """The adapter: a plain fine_tune, each record with and without the hint."""
     fine_tune(
         pd.concat([labels, add_orders(labels, options.orders, options.seed)]), folder / "adapter", base=folder / "base",
         held_out=0, rank=32, securities=read_securities(options.data),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+import newsfactor as nf
 from newsfactor.schema import TIMEZONE
 from newsfactor.weights import BUNDLED
 
@@ -30,9 +31,8 @@ def label(text: str = TEXT, stocks: str = "海川重工、云岭科技") -> pd.D
 
 @pytest.fixture(scope="module")
 def securities() -> pd.DataFrame:
-    columns = ["code", "kind", "value", "valid_from", "valid_to"]
-    rows = [("600001.SH", "short", "海川重工", pd.NaT, pd.NaT), ("600001.SH", "sw1", "机械设备", pd.NaT, pd.NaT)]
-    return pd.DataFrame(rows, columns=columns)
+    current = pd.DataFrame({"ts_code": ["600001.SH"], "name": ["海川重工"], "sw_l1": ["机械设备"]})
+    return nf.read_securities(current)
 
 
 def make_data(folder: Path, published: str) -> Path:
