@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from weak_labels import PLAIN, Document, Shares, make_documents, read_annotations, read_securities
+from weak_labels import PLAIN, Document, Shares, make_documents, read_annotations, read_labels, read_securities
 
 from newsfactor.decoding import MAX_TOKENS
 from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, hint_line, news_text, user_turn
@@ -313,7 +313,7 @@ def main() -> None:
     model = make_model(len(tokenizer), options)
     rows = pack(tokenizer, documents, pairs, options.steps * options.batch, options.seed)
     pretrain(model, rows, options.work / "pretrain.pt", rate=options.rate, batch=options.batch, decay=fall_by_cosine)
-    labels = pd.read_parquet(options.data / "labels" / "train.parquet").drop(columns="news_id")
+    labels = read_labels(options.data)
     annotated = pd.concat([labels, read_annotations(options.data, until)], ignore_index=True)
     for stage in (2, 3, 4):
         teachers = [Teacher(options.work / f"stage{before}") for before in range(2, stage)]

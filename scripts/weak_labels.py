@@ -114,8 +114,14 @@ def read_wire(data: Path, until: pd.Timestamp, banned: set[str]) -> pd.DataFrame
     return wire[(wire["text"].str.len() > 8) & ~wire["key"].isin(banned)].drop_duplicates("key", ignore_index=True)
 
 
+def read_labels(data: Path) -> pd.DataFrame:
+    """labels/train without the ids, the times in the exchange's zone."""
+    labels = pd.read_parquet(data / "labels" / "train.parquet").drop(columns="news_id")
+    return labels.assign(published_at=labels["published_at"].dt.tz_convert(TIMEZONE))
+
+
 def read_annotations(data: Path, until: pd.Timestamp, told: Path = ANNOTATIONS) -> pd.DataFrame:
-    """The annotated items before ``until`` whose texts lie in ``data``: columns as in labels/train but for the id.
+    """The annotated items before ``until`` whose texts lie in ``data``, with the columns of :func:`read_labels`.
 
     The file holds no text: an item is told by a hash of its key, a related stock by its place in the text.
     """
@@ -123,7 +129,8 @@ def read_annotations(data: Path, until: pd.Timestamp, told: Path = ANNOTATIONS) 
     coded = pd.read_parquet(data / "wire" / "coded_news_2016_2020.parquet")
     coded = coded.assign(text=coded["content"].str[:LENGTH], key=coded["content"].map(make_key), published_at=UNDATED)
     texts = pd.concat([wire, coded[["text", "key", "published_at"]]]).drop_duplicates("key")
-    texts["item"] = texts["key"].map(make_hash)
+    times = pd.to_datetime(texts["published_at"], utc=True).dt.tz_convert(TIMEZONE)
+    texts = texts.assign(item=texts["key"].map(make_hash), published_at=times)
     items = pd.read_csv(told, dtype=str, keep_default_na=False).merge(texts, on="item")
     places = items["stocks"].str.findall(r"(\d+)\+(\d+)")
     items["stocks"] = [
@@ -190,7 +197,7 @@ def wire_documents(
         named = [name for name in candidates[k] if known.get(name, set()) & set(row.codes)]
         if named:
             told.append([Piece(f"关联:{'、'.join(named[:8])}", WEAK)])
-        elif not candidates[k] and not len(row.codes) and guessed is not None:
+        elif not candidates[k] and not len(row.codes) and any(part[-1].text == "中国市场" for part in told):
             told.append([Piece("关联:无", WEAK)])
         documents.append([*ask(row.text, hint), *tell(told, WEAK), *behind])
     return documents
@@ -235,7 +242,7 @@ def ask(text: str, hint: str = "") -> Document:
 
 def gold_documents(labels: pd.DataFrame, securities: pd.DataFrame) -> list[Document]:
     """Each labelled item twice, alone and with the hint."""
-    times = pd.to_datetime(labels["published_at"], utc=True).dt.tz_convert(TIMEZONE).fillna(UNDATED)
+    times = labels["published_at"].fillna(UNDATED)
     hints = [hint_line(names) for names in find_candidates(securities, labels["text"].tolist(), times)]
     documents = []
     for row, hint in zip(labels.itertuples(), hints, strict=True):
