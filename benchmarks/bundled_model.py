@@ -2,12 +2,12 @@
 
     python benchmarks/bundled_model.py DATA [--base FOLDER] [--adapter FOLDER] [--c 100] [--draws 1000]
 
-DATA holds labels/, master/ and seed_records.json; nothing of it is printed but the seed records of the article. The
+DATA holds labels/, wire/, master/ and seed_records.json; nothing of it is printed but the seed records of the article. The
 baseline (character 1-3-grams, one logistic regression per field) is refitted in the same run, on labels/train and on all
-that the model learned from, scripts/annotations.csv.gz with it; all are judged on labels/dev, each story once. Intervals are 95% percentile intervals of a bootstrap over stories. With securities
-given, stocks are judged against the labels that are names of mainland or Hong Kong shares, of the model as of the
-dictionary; text alone against all. What is tuned (the temperature, the thresholds of the extremes) is fitted on four
-fifths of the stories and judged on the fifth.
+that the model learned from, scripts/annotations.csv.gz with it; all are judged on labels/dev, each story once. Intervals
+are 95% percentile intervals of a bootstrap over stories. With securities given, stocks are judged against the labels that
+are names of mainland or Hong Kong shares, of the model as of the dictionary; text alone against all. What is tuned (the
+temperature, the thresholds of the extremes) is fitted on four fifths of the stories and judged on the fifth.
 """
 
 from __future__ import annotations
@@ -16,19 +16,14 @@ import argparse
 import json
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from machine import describe_machine
-from scipy import sparse
 from scipy.optimize import minimize_scalar
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.metrics import cohen_kappa_score
 
 import newsfactor as nf
 from newsfactor.errors import AnswerFormatError
@@ -40,14 +35,14 @@ from newsfactor.tagging import Tagger
 from newsfactor.weights import BUNDLED
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from weak_labels import read_annotations
+from weak_labels import UNDATED, fit_field, make_key, make_vectorizer, read_annotations, read_known_securities
 
 FIELDS = ("event", "market", "industry", "sentiment")
 # Agreement of two independent runs of the labelling on the same items (the data's README).
 CONSISTENCY = {"event": 0.97, "market": 0.99, "industry": 0.97, "sentiment": 0.94, "stocks": 0.98}
+# Items of labels/train that were annotated again, blindly, in the form of the annotations.
+REPEATED = Path(__file__).parent / "annotations_repeated.csv.gz"
 UNTIL = pd.Timestamp("2026-07-26", tz=TIMEZONE)  # the first day that entered no step of the training
-# Items without a time are announcements of 2018 to 2020; only the names' validity depends on it.
-UNDATED = pd.Timestamp("2019-12-31", tz=TIMEZONE)
 BASELINE, FEWER = "TF-IDF + logistic regression", "TF-IDF, labels/train alone"
 ALONE, GIVEN = "model, text alone", "model, securities given"
 LISTED = (BASELINE, FEWER, GIVEN)  # whose stocks are names of mainland or Hong Kong shares
@@ -80,6 +75,7 @@ def main() -> None:
         " annotations\n",
         flush=True,
     )
+    print_agreement(train, read_annotations(arguments.data, UNTIL, REPEATED))
     tags, speeds = {}, {}
     for name, labels in ((FEWER, train), (BASELINE, learned)):
         tags[name], speeds[name] = run_baseline(labels, dev, known, days, arguments.c)
@@ -105,9 +101,20 @@ def main() -> None:
     print(f"\nTotal {time.perf_counter() - began:.0f} s.")
 
 
+def print_agreement(train: pd.DataFrame, repeated: pd.DataFrame) -> None:
+    """How often the annotations of labelled items agree with their labels."""
+    both = repeated.assign(key=repeated["text"].map(make_key)).merge(
+        train.assign(key=train["text"].map(make_key)).drop_duplicates("key"), on="key", suffixes=("", "_label")
+    )
+    shares = {field: (both[field] == both[f"{field}_label"]).mean() for field in (*FIELDS, "stocks")}
+    levels = [both[column].map(LEVELS) for column in ("sentiment_label", "sentiment")]
+    shares["kappa of the level"] = cohen_kappa_score(*levels, weights="quadratic")
+    print_table(pd.DataFrame([{"items": len(both)} | shares]), head="Annotations of labelled items, agreement")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path, help="folder with labels/, master/ and seed_records.json")
+    parser.add_argument("data", type=Path, help="folder with labels/, wire/, master/ and seed_records.json")
     parser.add_argument("--base", help="base model; the bundled one if not given")
     parser.add_argument("--adapter", help="LoRA adapter; the bundled one with the bundled base")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="the processor's own if not given")
@@ -123,14 +130,6 @@ def print_table(frame: pd.DataFrame, head: str = "") -> None:
     """A frame in markdown; missing cells are empty."""
     print(f"{head}\n" if head else "", end="\n" if head else "")
     print(frame.astype(object).where(frame.notna(), "").to_markdown(index=False, floatfmt=".4g"), flush=True)
-
-
-def read_known_securities(data: Path) -> pd.DataFrame:
-    """SECURITIES of the data's mainland and Hong Kong tables, observed names and Shenwan history."""
-    master = data / "master"
-    current = pd.read_parquet(master / "securities.parquet").drop(columns="code")
-    current = pd.concat([current, pd.read_parquet(master / "hk_names.parquet")[["ts_code", "name"]]], ignore_index=True)
-    return nf.read_securities(current, master / "names_observed.parquet", master / "sw_industry_history.parquet")
 
 
 def once_a_story(dev: pd.DataFrame) -> pd.DataFrame:
@@ -169,11 +168,6 @@ def count_invalid(tags: pd.DataFrame, tagger: Tagger) -> int:
     return bad
 
 
-def make_vectorizer() -> TfidfVectorizer:
-    """Character 1-3-grams, sublinear; also overnight.py's. A gram of one text alone is left out."""
-    return TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2)
-
-
 def run_baseline(
     train: pd.DataFrame, dev: pd.DataFrame, index: NameIndex, days: pd.Series, c: float
 ) -> tuple[pd.DataFrame, float]:
@@ -195,15 +189,6 @@ def run_baseline(
             tags[f"p_{name}"] = share.max(axis=1)
     tags["stocks"] = [find_names(index, text, day) for text, day in zip(dev["text"], days, strict=True)]
     return tags, len(dev) / (time.perf_counter() - began)
-
-
-def fit_field(features: sparse.csr_matrix, labels: pd.Series, c: float) -> OneVsRestClassifier:
-    """One logistic regression per label; their normalised probabilities are the field's."""
-    one = LogisticRegression(C=c, solver="liblinear", dual=True, max_iter=100, random_state=0)
-    with warnings.catch_warnings():
-        # 100 passes are as accurate as 300 in 3-fold on labels/train.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return OneVsRestClassifier(one).fit(features, labels)
 
 
 def find_names(index: NameIndex, text: str, day: pd.Timestamp) -> list[str]:

@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from weak_labels import PLAIN, Document, Shares, make_documents, read_annotations, read_labels, read_securities
+from weak_labels import PLAIN, Document, Shares, make_documents, read_annotations, read_known_securities, read_labels
 
 from newsfactor.decoding import MAX_TOKENS
 from newsfactor.prompting import FIELDS, INSTRUCTION, Answer, hint_line, news_text, user_turn
@@ -399,7 +399,7 @@ def tune(labels: pd.DataFrame, options: argparse.Namespace, folder: Path, throug
     """The adapter: a plain fine_tune, each record with and without the hint."""
     fine_tune(
         pd.concat([labels, add_orders(labels, options.orders, options.seed)]), folder / "adapter", base=folder / "base",
-        held_out=0, rank=32, securities=read_securities(options.data),
+        held_out=0, rank=32, securities=read_known_securities(options.data),
         trained_through=through, seed=options.seed, progress=False, num_train_epochs=options.epochs, learning_rate=1e-3,
         per_device_train_batch_size=16, gradient_accumulation_steps=1, warmup_steps=50, bf16=True, use_cpu=True,
         train_sampling_strategy="group_by_length",

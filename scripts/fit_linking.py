@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from weak_labels import read_known_securities
 
 from newsfactor import linking
 from newsfactor.linking import (
@@ -34,7 +35,6 @@ from newsfactor.linking import (
 from newsfactor.names import NameIndex
 from newsfactor.prompting import NO_STOCKS
 from newsfactor.schema import TIMEZONE
-from newsfactor.securities import read_securities
 from newsfactor.tables import read_news
 
 OBSERVER, LABELLED = "cls", "wire"
@@ -69,15 +69,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--until", default="2026-07-26", help="news from this day on are not read")
     parser.add_argument("--out", type=Path, default=COEFFICIENTS)
     return parser.parse_args()
-
-
-def read_known_securities(data: Path) -> pd.DataFrame:
-    """SECURITIES of the data: mainland and Hong Kong names."""
-    master = data / "master"
-    mainland = pd.read_parquet(master / "securities.parquet").drop(columns="code")
-    abroad = pd.read_parquet(master / "hk_names.parquet")[["ts_code", "name"]]
-    names, industries = master / "names_observed.parquet", master / "sw_industry_history.parquet"
-    return read_securities(pd.concat([mainland, abroad]), names, industries)
 
 
 def read_wire(data: Path, until: pd.Timestamp) -> pd.DataFrame:

@@ -16,8 +16,8 @@ from newsfactor.schema import TIMEZONE
 from newsfactor.weights import BUNDLED
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-recipe = pytest.importorskip("build_bundled_model")
-weak = pytest.importorskip("weak_labels")
+import build_bundled_model as recipe
+import weak_labels as weak
 
 TEXT = "海川重工与云岭科技签署供货协议。海川重工公告，合同金额3.2亿元，占去年营业收入的12%。"
 UNTIL = pd.Timestamp("2026-07-26", tz=TIMEZONE)
