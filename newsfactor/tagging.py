@@ -174,7 +174,10 @@ class Tagger:
         DataFrame
             TAGS, one row per row of ``news`` in its order. An empty text has ``status="empty"`` and a
             batch that failed ``"failed"``; their fields are null. A text over the token budget is cut
-            in its middle and has ``"truncated"``. Empty in, empty out.
+            in its middle and has ``"truncated"``. Empty in, empty out. ``sentiment`` is the level nearest
+            ``score``, the mean of the seven probabilities, so that news between good and bad is no
+            coin toss; the likeliest level is the largest of ``p_m3 … p_p3``. Other fields have their
+            likeliest label.
 
         Examples
         --------
