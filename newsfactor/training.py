@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import random
 import shutil
@@ -52,6 +53,7 @@ ARTICLE_RECIPE: dict[str, Any] = {
 }
 SCORECARD = "scorecard.json"
 _UNFINISHED = "unfinished.json"
+_UNTOLD = -100  # a label that the loss leaves out
 # What each epoch is judged by: one figure per field, all between 0 (kappa: −1) and 1; their mean picks the best epoch.
 _JUDGED = (("event", "accuracy"), ("market", "accuracy"), ("industry", "accuracy"), ("sentiment", "kappa"), ("stocks", "f1"))  # fmt: skip
 
@@ -197,7 +199,7 @@ def encode_example(template: Template, text: str, answer: str, hint: str = "") -
     return {
         "input_ids": tokens,
         "attention_mask": [1] * len(tokens),
-        "labels": [-100] * start + tokens[start:],
+        "labels": [_UNTOLD] * start + tokens[start:],
     }
 
 
@@ -278,6 +280,16 @@ class _Tuner(Trainer):
         self._tuned, self._form, self._judged, self._taxonomy = model, form, judged, taxonomy
         # The base with the adapter's layers in it: it can be asked for the last position alone.
         self._plain: PreTrainedModel = model.get_base_model()  # type: ignore[assignment]
+        self._some_logits = "logits_to_keep" in inspect.signature(self._plain.forward).parameters
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> Any:
+        """The same loss, but the vocabulary's matrix, the largest of all, is applied only where an answer is told."""
+        if self._some_logits:
+            following = inputs["labels"].roll(-1, dims=1)
+            following[:, -1] = _UNTOLD
+            places = (following != _UNTOLD).any(0).nonzero().squeeze(1)
+            inputs = {**inputs, "logits_to_keep": places, "shift_labels": following[:, places]}
+        return super().compute_loss(model, inputs, *rest, **options)
 
     def score(self, repeats: int) -> Scorecard:
         """The held-out part against the model as it is now."""
@@ -374,7 +386,7 @@ def _last_day(labels: pd.DataFrame) -> str | None:
 def _collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorForSeq2Seq:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
+    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=_UNTOLD)
 
 
 def _begin(folder: Path, record: dict[str, Any]) -> str | None:

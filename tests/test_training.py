@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import load_file
 from tables_by_hand import make_news
 from tiny import byte_level_tokenizer, save_checkpoint, sentencepiece_tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Trainer
 
+from newsfactor import training
 from newsfactor.checkpoints import convert_checkpoint
 from newsfactor.comparison import compare_tags
 from newsfactor.decoding import Template
@@ -86,6 +87,22 @@ def test_the_seed_gives_the_weights(base, tmp_path):
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_loss_at_the_answers_alone_is_the_stock_loss(base, tmp_path, monkeypatch):
+    own, losses = training._Tuner.compute_loss, []
+
+    def both(self, model, inputs, *rest, **options):
+        losses.append([compute(self, model, {**inputs}, *rest, **options) for compute in (own, Trainer.compute_loss)])
+        return losses[-1][0]
+
+    monkeypatch.setattr(training._Tuner, "compute_loss", both)
+    # Records of unequal length: each batch is padded.
+    records = [{**record, "input": record["input"] * (k % 3 + 1)} for k, record in enumerate(RECORDS)]
+    fine_tune(records, tmp_path / "lora", base=base, **{**SETTINGS, "num_train_epochs": 2})
+    assert len(losses) == 6
+    for one, other in losses:
+        assert one.item() == pytest.approx(other.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
