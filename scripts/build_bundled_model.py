@@ -49,7 +49,8 @@ CHAT_TEMPLATE = (
 # One digit, one run of Han characters, of letters or of spaces, or one other character at a time: a
 # label between `:` and `,` is then a piece of its own, in the prompt as in the answer.
 PIECES = r"\d|[\u3400-\u4dbf\u4e00-\u9fff]+|[A-Za-z]+|\s+|[^\d\u3400-\u4dbf\u4e00-\u9fffA-Za-z\s]"
-LENGTH = 256
+LENGTH = 320  # tokens of a row; the labelled items fit with prompt, hint and answer
+OPEN_ROWS = 32
 
 
 def read_texts(data: Path, until: pd.Timestamp, seed: int) -> tuple[list[str], list[tuple[str, str]]]:
@@ -167,31 +168,62 @@ def _to_rows(tokenizer: PreTrainedTokenizerFast, stream: list[str]) -> np.ndarra
 
 
 def pack_pieces(tokenizer: PreTrainedTokenizerFast, documents: list[Document], most: int) -> Rows:
-    """At most ``most`` rows of the documents' tokens, end to end."""
+    """At most ``most`` rows of the documents' tokens, none of which reaches from one row into the next.
+
+    A document goes to the fullest of the open rows that has room for it; one that is longer than a row loses its beginning.
+    What stays free is padding without weight.
+    """
     slots = {field: tokenizer.convert_tokens_to_ids(list(labels)) for field, labels in Taxonomy().slots}
     longest = max(map(len, slots.values()))
-    pieces = [piece for document in documents for piece in document]
-    ids: list[int] = []
-    weights: list[int] = []
-    soft: list[int] = []
-    taught = [piece for piece in pieces if piece.shares is not None]
+    taught = [piece for document in documents for piece in document if piece.shares is not None]
     shares, tokens = np.zeros((len(taught), longest), np.float16), np.zeros((len(taught), longest), np.int32)
     for k, piece in enumerate(taught):
         labels = slots[piece.field]
         shares[k, : len(labels)], tokens[k, : len(labels)] = piece.shares, labels
+    packer = _Packer(tokenizer.pad_token_id)
     number = 0
-    for start in range(0, len(pieces), 5000):
-        part = pieces[start : start + 5000]
-        coded = tokenizer([piece.text for piece in part], add_special_tokens=False)["input_ids"]
-        for own, piece in zip(coded, part, strict=True):
-            ids.extend(own)
-            weights.extend([piece.weight] * len(own))
-            soft.extend([-1] * len(own))
-            if piece.shares is not None:
-                soft[-1], number = number, number + 1
-    rows = min(len(ids) // LENGTH, most)
-    table = [np.array(column[: rows * LENGTH]).reshape(rows, LENGTH) for column in (ids, weights, soft)]
-    return Rows(*table, shares, tokens)
+    for start in range(0, len(documents), 2000):
+        part = documents[start : start + 2000]
+        coded = iter(tokenizer([p.text for document in part for p in document], add_special_tokens=False)["input_ids"])
+        for document in part:
+            columns: list[list[int]] = [[], [], []]
+            for piece in document:
+                own = next(coded)
+                for column, values in zip(columns, (own, [piece.weight] * len(own), [-1] * len(own)), strict=True):
+                    column.extend(values)
+                if piece.shares is not None:
+                    columns[2][-1], number = number, number + 1
+            packer.add([column[-LENGTH:] for column in columns])
+    return Rows(*packer.finish(most), shares, tokens)
+
+
+class _Packer:
+    """Fills rows of ids, weights and numbers of distributions."""
+
+    def __init__(self, padding: int) -> None:
+        self._padding = (padding, 0, -1)
+        self._open: list[list[list[int]]] = []
+        self._full: list[list[list[int]]] = []
+
+    def add(self, columns: list[list[int]]) -> None:
+        room = LENGTH - len(columns[0])
+        row = max((row for row in self._open if len(row[0]) <= room), key=lambda row: len(row[0]), default=None)
+        if row is None:
+            if len(self._open) == OPEN_ROWS:
+                fullest = max(range(OPEN_ROWS), key=lambda k: len(self._open[k][0]))
+                self._full.append(self._open.pop(fullest))
+            row = [[], [], []]
+            self._open.append(row)
+        for column, values in zip(row, columns, strict=True):
+            column.extend(values)
+
+    def finish(self, most: int) -> list[np.ndarray]:
+        rows = [*self._full, *self._open][:most]
+        tables = [np.full((len(rows), LENGTH), value, np.int32) for value in self._padding]
+        for k, row in enumerate(rows):
+            for table, values in zip(tables, row, strict=True):
+                table[k, : len(values)] = values
+        return tables
 
 
 def make_model(size: int, options: argparse.Namespace) -> LlamaForCausalLM:
@@ -234,9 +266,11 @@ def pretrain(
         part = slice(step * batch, (step + 1) * batch)
         tokens = torch.from_numpy(rows.ids[part]).long()
         weight = torch.from_numpy(rows.weights[part]).float()[:, 1:].flatten()
-        chosen = ((weight > PLAIN) | (torch.rand(weight.shape) < share)).nonzero().squeeze(1)
+        chosen = ((weight > PLAIN) | (weight == PLAIN) & (torch.rand(weight.shape) < share)).nonzero().squeeze(1)
+        places = find_places(tokens, model.config.bos_token_id)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model.lm_head(run(input_ids=tokens).last_hidden_state[:, :-1].flatten(0, 1)[chosen])
+            hidden = run(input_ids=tokens, position_ids=places, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1].flatten(0, 1)[chosen])
         soft = torch.from_numpy(rows.soft[part])[:, 1:].flatten()[chosen]
         each = losses(logits.float(), tokens[:, 1:].flatten()[chosen], soft, rows)
         weight = weight[chosen]
@@ -248,12 +282,18 @@ def pretrain(
         text = each.detach()[weight == PLAIN].mean().item()
         smooth = text if math.isnan(smooth) else 0.98 * smooth + 0.02 * text
         if (step + 1) % 50 == 0:
-            speed = (step + 1 - start) * batch * LENGTH / (time.time() - began)
+            speed = (step + 1 - start) * tokens.numel() / (time.time() - began)
             log.info("step %d/%d loss on text %.3f, %.0f tokens/s", step + 1, steps, smooth, speed)
         if (step + 1) % 200 == 0 or step + 1 == steps:
             draft = checkpoint.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, draft)
             draft.replace(checkpoint)
+
+
+def find_places(tokens: torch.Tensor, begin: int) -> torch.Tensor:
+    """Each token's place in its document (rows × tokens); a row's documents, told apart by it, do not see each other."""
+    order = torch.arange(tokens.shape[1]).expand_as(tokens)
+    return order - torch.where(tokens == begin, order, 0).cummax(1).values
 
 
 def losses(logits: torch.Tensor, wanted: torch.Tensor, soft: torch.Tensor, rows: Rows) -> torch.Tensor:
@@ -284,7 +324,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=8192, help="upper bound; the label merges seldom fill it")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=16, help="rows of 256 tokens a step")
+    parser.add_argument("--batch", type=int, default=16, help="rows of 320 tokens a step")
     parser.add_argument("--steps", type=int, default=2600, help="steps of the first stage at most")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--steps2", type=int, default=3000, help="steps of the second stage at most")
@@ -293,8 +333,9 @@ def main() -> None:
     parser.add_argument("--rate3", type=float, default=1.2e-3)
     parser.add_argument("--steps4", type=int, default=6000, help="steps of the fourth stage at most")
     parser.add_argument("--rate4", type=float, default=1.2e-3)
-    parser.add_argument("--sample", type=int, default=9000, help="labelled items for the adapter")
+    parser.add_argument("--sample", type=int, default=12000, help="items for the adapter, those of labels/train first")
     parser.add_argument("--orders", type=int, default=2000, help="copies of items with an instruction in their text")
+    parser.add_argument("--weight", type=float, default=0.4, help="share of the adapter's change that is kept")
     parser.add_argument("--epochs", type=float, default=1, help="of the adapter, each record twice")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -341,7 +382,7 @@ def finish(
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(base)
     tokenizer.save_pretrained(base)
     (base / RECORD).write_text(json.dumps({"trained_through": through}), encoding="utf-8")
-    tune(labels.sample(min(len(labels), options.sample), random_state=options.seed), options, folder, through)
+    tune(labels.head(options.sample), options, folder, through)
 
 
 class Teacher:
@@ -396,7 +437,7 @@ def add_orders(labels: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
 
 
 def tune(labels: pd.DataFrame, options: argparse.Namespace, folder: Path, through: str) -> None:
-    """The adapter: a plain fine_tune, each record with and without the hint."""
+    """The adapter: a plain fine_tune, each record with and without the hint, and a share of what it changes."""
     fine_tune(
         pd.concat([labels, add_orders(labels, options.orders, options.seed)]), folder / "adapter", base=folder / "base",
         held_out=0, rank=32, securities=read_known_securities(options.data),
@@ -405,7 +446,11 @@ def tune(labels: pd.DataFrame, options: argparse.Namespace, folder: Path, throug
         train_sampling_strategy="group_by_length",
     )  # fmt: skip
     weights = folder / "adapter" / "adapter_model.safetensors"
-    save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    scaled = {
+        name: (tensor * (options.weight if "lora_B" in name else 1)).bfloat16()
+        for name, tensor in load_file(weights).items()
+    }
+    save_file(scaled, weights, {"format": "pt"})
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 import newsfactor as nf
 from newsfactor.schema import TIMEZONE
@@ -80,14 +81,48 @@ def test_every_distribution_lies_at_its_labels_token(securities):
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "base", use_safetensors=True)
     documents = weak.gold_documents(pd.concat([label()] * 40), securities)
     rows = recipe.pack_pieces(tokenizer, documents, 10**6)
-    whole = tokenizer("".join(piece.text for piece in documents[0]), add_special_tokens=False)["input_ids"]
-    assert rows.ids[0, : len(whole)].tolist() == whole
     places = np.argwhere(rows.soft >= 0)
-    assert len(places) > 4 * 60
+    assert len(places) == 4 * len(documents)
     for row, column in places:
         number = rows.soft[row, column]
         best = rows.tokens[number, rows.shares[number].argmax()]
         assert rows.ids[row, column] == best and rows.weights[row, column] == weak.GOLD
+
+
+def test_rows_hold_whole_documents_and_the_end_of_one_that_is_too_long():
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "base", use_safetensors=True)
+    rng = np.random.default_rng(0)
+    documents = [
+        [
+            weak.Piece("<s>" + TEXT[: rng.integers(1, 40)] * rng.integers(1, 6), weak.PLAIN),
+            weak.Piece("</s>", weak.WEAK),
+        ]
+        for _ in range(300)
+    ]
+    documents.append([weak.Piece("<s>" + TEXT * 20, weak.PLAIN), weak.Piece("</s>", weak.WEAK)])
+    rows = recipe.pack_pieces(tokenizer, documents, 10**6)
+    held = []
+    for ids, weights in zip(rows.ids, rows.weights, strict=True):
+        starts = np.flatnonzero(ids == tokenizer.bos_token_id)
+        for start, end in pairwise([*dict.fromkeys([0, *starts]), len(ids)]):
+            held.append(tuple(ids[start:end][weights[start:end] > 0].tolist()))
+    whole = tokenizer(["".join(p.text for p in d) for d in documents], add_special_tokens=False)["input_ids"]
+    assert sorted(held) == sorted(tuple(ids[-recipe.LENGTH :]) for ids in whole)
+    assert (rows.weights == 0).mean() < 0.1 and (rows.ids[rows.weights == 0] == tokenizer.pad_token_id).all()
+    assert len(recipe.pack_pieces(tokenizer, documents, 7).ids) == 7
+
+
+def test_documents_of_a_row_do_not_see_each_other():
+    model = LlamaForCausalLM.from_pretrained(BUNDLED / "base", dtype=torch.float32, use_safetensors=True).eval()
+    begin = model.config.bos_token_id
+    first, second = torch.tensor([[begin, 900, 901, 902]]), torch.tensor([[begin, 903, 904]])
+    row = torch.cat([first, second], dim=1)
+    places = recipe.find_places(row, begin)
+    assert places.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    with torch.inference_mode():
+        together = model(input_ids=row, position_ids=places, use_cache=False).logits
+        apart = [model(input_ids=ids, use_cache=False).logits for ids in (first, second)]
+    torch.testing.assert_close(together, torch.cat(apart, dim=1), atol=1e-4, rtol=1e-4)
 
 
 def test_the_loss_at_a_distribution_is_its_cross_entropy():
