@@ -151,7 +151,9 @@ def plot_curve(table: pd.DataFrame) -> Figure:
         axes.set_title({"level": "sentiment level", "kappa": "sentiment, weighted kappa"}.get(name, name), fontsize=9)
         axes.set_xlabel("labels")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    )
     return figure
 
 

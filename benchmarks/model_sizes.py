@@ -1,6 +1,6 @@
 """What depth buys: the bundled base with fewer and with more layers, each trained on the same labelled items.
 
-    nice python benchmarks/model_sizes.py DATA WORK [--layers 4,6,9] [--steps 400]
+    nice python benchmarks/model_sizes.py DATA WORK [--layers 4,6,8] [--steps 200]
 
 A shallower model keeps the bundled base's first and last layers and an even choice of those between. A deeper one gets
 layers that add nothing at first (their outputs' weights are zero), so that it begins where the bundled base stands. All
@@ -44,8 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--layers", default="4,6,9")
-    parser.add_argument("--steps", type=int, default=400, help="5,120 tokens each")
+    parser.add_argument("--layers", default="4,6,8")
+    parser.add_argument("--steps", type=int, default=200, help="5,120 tokens each")
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--until", default="2026-07-26", help="first day that enters no step")
     parser.add_argument("--seed", type=int, default=0)
