@@ -50,7 +50,7 @@ def test_public_names_resolve_and_are_documented():
 
 def test_only_safetensors_are_shipped():
     shipped = {path.suffix for path in (PACKAGE / "models").rglob("*") if path.is_file()}
-    assert shipped <= {".safetensors", ".json", ".md", ".jinja"}
+    assert shipped <= {".safetensors", ".json", ".md", ".jinja", ".png"}
     size = sum(path.stat().st_size for path in (PACKAGE / "models").rglob("*") if path.is_file())
     assert size < 24 * 10**6
 
